@@ -1,0 +1,189 @@
+//! Identifiers. Time-ordered, so that an id alone names the time bucket its rows lie in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Time;
+
+/// A time-ordered 128-bit number: 48 bits of milliseconds, then what makes it unique (UUID version 7, RFC 9562).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Uid(pub u128);
+
+impl Uid {
+    /// Builds the id of instant `at`: `counter` (12 bits) orders ids of one millisecond, `random` makes them unique.
+    pub fn new(at: Time, counter: u16, random: u64) -> Uid {
+        let time = u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80;
+        let version = 0x7_u128 << 76;
+        let counter = u128::from(counter & 0x0FFF) << 64;
+        let variant = 0b10_u128 << 62;
+        Uid(time | version | counter | variant | u128::from(random >> 2))
+    }
+
+    /// The smallest id of instant `at`; the bound of a range over time.
+    pub fn first_at(at: Time) -> Uid {
+        Uid(u128::from(at.0 & 0xFFFF_FFFF_FFFF) << 80)
+    }
+
+    /// The instant the id was made.
+    pub fn time(self) -> Time {
+        Time((self.0 >> 80) as u64)
+    }
+}
+
+/// An endpoint of a tenant: registered, or made from a URL that came with one event.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EndpointId(pub Uid);
+
+impl EndpointId {
+    /// The endpoint of a URL that needs no registration: the same tenant and URL give the same id.
+    pub fn of_url(tenant: &str, url: &str) -> EndpointId {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update((tenant.len() as u64).to_be_bytes());
+        hash.update(tenant);
+        hash.update(url);
+        let digest = hash.finalize();
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest[..16]);
+        EndpointId(Uid(u128::from_be_bytes(first)))
+    }
+}
+
+/// One event on its way to one endpoint. The same on every retry, replay and repeat after a crash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeliveryId {
+    /// The event that is delivered.
+    pub event: Uid,
+    /// Where it is delivered to.
+    pub endpoint: EndpointId,
+}
+
+/// The text is not an id of the kind that was asked for.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{text}` is not an id of the form `{prefix}…`")]
+pub struct IdError {
+    text: String,
+    prefix: &'static str,
+}
+
+/// Crockford's base 32 in lower case: keeps the order of the numbers, has no look-alikes.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const DIGITS: usize = 26;
+
+fn encode(value: u128, out: &mut [u8; DIGITS]) {
+    for (i, digit) in out.iter_mut().enumerate() {
+        *digit = ALPHABET[(value >> (5 * (DIGITS - 1 - i)) & 31) as usize];
+    }
+}
+
+fn decode(text: &[u8]) -> Option<u128> {
+    if text.len() != DIGITS || text[0] > b'7' {
+        return None; // 26 digits hold 130 bits; a larger first digit would overflow.
+    }
+    text.iter().try_fold(0_u128, |value, c| {
+        let digit = ALPHABET.iter().position(|a| a == c)?;
+        Some(value << 5 | digit as u128)
+    })
+}
+
+fn write_uid(f: &mut fmt::Formatter<'_>, prefix: &str, uids: &[Uid]) -> fmt::Result {
+    f.write_str(prefix)?;
+    for uid in uids {
+        let mut digits = [0; DIGITS];
+        encode(uid.0, &mut digits);
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)?;
+    }
+    Ok(())
+}
+
+fn parse<const N: usize>(text: &str, prefix: &'static str) -> Result<[Uid; N], IdError> {
+    let error = || IdError { text: text.chars().take(80).collect(), prefix };
+    let digits = text.strip_prefix(prefix).ok_or_else(error)?.as_bytes();
+    if digits.len() != N * DIGITS {
+        return Err(error());
+    }
+    let mut uids = [Uid(0); N];
+    for (uid, digits) in uids.iter_mut().zip(digits.chunks(DIGITS)) {
+        *uid = Uid(decode(digits).ok_or_else(error)?);
+    }
+    Ok(uids)
+}
+
+impl fmt::Display for Uid {
+    /// The text of an event's own id: `evt_` and 26 digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "evt_", &[*self])
+    }
+}
+
+impl FromStr for Uid {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<Uid, IdError> {
+        parse(text, "evt_").map(|[uid]| uid)
+    }
+}
+
+impl fmt::Display for EndpointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "ep_", &[self.0])
+    }
+}
+
+impl FromStr for EndpointId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<EndpointId, IdError> {
+        parse(text, "ep_").map(|[uid]| EndpointId(uid))
+    }
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "dlv_", &[self.event, self.endpoint.0])
+    }
+}
+
+impl FromStr for DeliveryId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<DeliveryId, IdError> {
+        parse(text, "dlv_").map(|[event, endpoint]| DeliveryId { event, endpoint: EndpointId(endpoint) })
+    }
+}
+
+macro_rules! debug_as_display {
+    ($($id:ty),*) => { $(impl fmt::Debug for $id {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
+    })* };
+}
+debug_as_display!(Uid, EndpointId, DeliveryId);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_text_and_keep_their_order() {
+        let early = Uid::new(Time(1_700_000_000_000), 7, 42);
+        let late = Uid::new(Time(1_700_000_000_001), 0, 1);
+        assert!(early < late && early.to_string() < late.to_string());
+        assert_eq!(early.to_string().parse(), Ok(early));
+        assert_eq!(early.time(), Time(1_700_000_000_000));
+        let delivery = DeliveryId { event: early, endpoint: EndpointId::of_url("default", "http://a/") };
+        assert_eq!(delivery.to_string().parse(), Ok(delivery));
+    }
+
+    #[test]
+    fn foreign_text_is_refused() {
+        for text in
+            ["", "evt_", "ep_0", "evt_zzzzzzzzzzzzzzzzzzzzzzzzzz", "evt_0000000000000000000000000u", "evt_é0000000000000000000000000"]
+        {
+            assert!(text.parse::<Uid>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tenants_with_one_url_have_endpoints_of_their_own() {
+        assert_ne!(EndpointId::of_url("a", "bhttp://x/"), EndpointId::of_url("ab", "http://x/"));
+    }
+}
