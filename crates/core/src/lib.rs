@@ -4,18 +4,24 @@
 //! chance as a seed, the world as inputs; what is to be done comes out as actions. So every behaviour here can be
 //! simulated, replayed from a seed, and tested in microseconds.
 //!
-//! Read [`offsets::Offsets`] and [`record::Envelope`] first.
+//! Read [`shard::Shard`] and [`record::Envelope`] first.
 
 pub mod attempt;
+mod backlog;
+pub mod breaker;
+pub mod concurrency;
 pub mod delivery;
 pub mod endpoint;
 pub mod id;
+mod lane;
 pub mod offsets;
 pub mod partition;
 pub mod pattern;
+pub mod rate;
 pub mod record;
 pub mod retry;
 pub mod rng;
 pub mod secret;
+pub mod shard;
 pub mod sign;
 pub mod time;

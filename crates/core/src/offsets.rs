@@ -1,6 +1,9 @@
 //! What of a partition is finished: a contiguous watermark, and what above it is not finished yet.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+
+use crate::id::DeliveryId;
+use crate::time::Time;
 
 /// A record's place in its partition. Grows along the partition; need not be contiguous.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -99,20 +102,30 @@ fn take(bytes: &mut &[u8]) -> Result<u64, ProgressError> {
 /// was finished before this owner took over.
 #[derive(Debug, Default)]
 pub struct Offsets {
-    unfinished: BTreeSet<Offset>,
+    /// What is not finished; `None` for what a former owner left and that is still to be read again.
+    unfinished: BTreeMap<Offset, Option<Arrival>>,
     /// Behind the newest offset read.
     end: Offset,
+    /// Behind the newest offset that `overdue` has handed out.
+    swept: Offset,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    at: Time,
+    id: DeliveryId,
 }
 
 impl Offsets {
     /// Starts where a former owner stopped.
     pub fn new(progress: &Progress) -> Offsets {
-        Offsets { unfinished: progress.unfinished.iter().copied().collect(), end: progress.to }
+        let unfinished = progress.unfinished.iter().map(|offset| (*offset, None)).collect();
+        Offsets { unfinished, end: progress.to, swept: progress.from }
     }
 
-    /// Notes that the record at `offset` was read and is now this owner's to finish.
-    pub fn start(&mut self, offset: Offset) {
-        self.unfinished.insert(offset);
+    /// Notes that the record at `offset` was read at `now`, brought delivery `id`, and is now this owner's to finish.
+    pub fn start(&mut self, offset: Offset, id: DeliveryId, now: Time) {
+        self.unfinished.insert(offset, Some(Arrival { at: now, id }));
         self.end = self.end.max(offset.next());
     }
 
@@ -126,23 +139,61 @@ impl Offsets {
         self.unfinished.len()
     }
 
+    /// When the oldest delivery that `overdue` has not handed out was read.
+    pub fn oldest(&self) -> Option<Time> {
+        self.unfinished.range(self.swept..).next().and_then(|(_, arrival)| arrival.map(|a| a.at))
+    }
+
+    /// The next delivery that was read at or before `before` and is not finished; each is handed out once.
+    pub fn overdue(&mut self, before: Time) -> Option<(Offset, DeliveryId)> {
+        let (offset, arrival) = self.unfinished.range(self.swept..).next()?;
+        let arrival = (*arrival)?;
+        if arrival.at > before {
+            return None;
+        }
+        let found = (*offset, arrival.id);
+        self.swept = offset.next();
+        Some(found)
+    }
+
     /// What may be committed now.
     pub fn progress(&self) -> Progress {
-        let from = self.unfinished.first().copied().unwrap_or(self.end);
-        let to = self.unfinished.iter().nth(MAX_NAMED).copied().unwrap_or(self.end);
-        Progress { from, to, unfinished: self.unfinished.iter().take(MAX_NAMED).copied().collect() }
+        let mut offsets = self.unfinished.keys().copied();
+        let unfinished: Vec<Offset> = offsets.by_ref().take(MAX_NAMED).collect();
+        let from = unfinished.first().copied().unwrap_or(self.end);
+        let to = offsets.next().unwrap_or(self.end);
+        Progress { from, to, unfinished }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{EndpointId, Uid};
+
+    fn start(offsets: &mut Offsets, offset: u64, at: u64) {
+        let id = DeliveryId { event: Uid(u128::from(offset)), endpoint: EndpointId(Uid(0)) };
+        offsets.start(Offset(offset), id, Time(at));
+    }
+
+    #[test]
+    fn overdue_offsets_are_handed_out_once_and_in_order() {
+        let mut offsets = Offsets::default();
+        for (offset, at) in [(1, 10), (2, 10), (3, 20)] {
+            start(&mut offsets, offset, at);
+        }
+        offsets.finish(Offset(1));
+        assert_eq!(offsets.oldest(), Some(Time(10)));
+        assert_eq!(offsets.overdue(Time(15)).map(|(offset, _)| offset), Some(Offset(2)));
+        assert_eq!(offsets.overdue(Time(15)), None);
+        assert_eq!(offsets.oldest(), Some(Time(20)));
+    }
 
     #[test]
     fn progress_names_what_is_open_and_survives_its_bytes() {
         let mut offsets = Offsets::new(&Progress::default());
         for offset in [10, 300, 301, 70_000] {
-            offsets.start(Offset(offset));
+            start(&mut offsets, offset, 0);
         }
         assert_eq!(offsets.progress().from, Offset(10));
         offsets.finish(Offset(10));
@@ -161,7 +212,7 @@ mod tests {
         let before = Progress { from: Offset(5), to: Offset(9), unfinished: vec![Offset(5), Offset(7)] };
         let mut offsets = Offsets::new(&before);
         assert_eq!(offsets.progress(), before);
-        offsets.start(Offset(5));
+        start(&mut offsets, 5, 0);
         offsets.finish(Offset(5));
         assert_eq!(offsets.progress().from, Offset(7));
     }
@@ -170,7 +221,7 @@ mod tests {
     fn too_many_open_offsets_shorten_what_is_known() {
         let mut offsets = Offsets::default();
         for offset in 0..1000 {
-            offsets.start(Offset(offset * 1000));
+            start(&mut offsets, offset * 1000, 0);
         }
         let progress = offsets.progress();
         assert_eq!(progress.unfinished.len(), MAX_NAMED);

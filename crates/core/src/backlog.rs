@@ -1,0 +1,232 @@
+//! What a lane knows of its rows in the store: from where to read on, and when.
+
+use std::collections::BTreeMap;
+
+use crate::delivery::Place;
+use crate::id::Uid;
+use crate::time::{Millis, Time};
+
+/// Ordering keys whose oldest delivery waits for a retry; beyond them the lane stands still until one is due.
+const MAX_BLOCKED: usize = 256;
+/// Between two looks for expired rows of an endpoint that is held up.
+const SWEEP_EVERY: Millis = Millis::from_secs(3600);
+/// Before a load that failed, or found no room, is tried again.
+const LOAD_AGAIN: Millis = Millis(100);
+
+/// The durable part of a lane.
+///
+/// Invariant: every row of the lane that is neither in memory nor on its way to or from the store lies at or
+/// behind `from`, or belongs to a blocked key; and if there is one, `next` says when to look.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    from: Place,
+    next: Option<Time>,
+    load: Option<Load>,
+    /// Deliveries with writes under way, which a load might see as they were before.
+    leaving: BTreeMap<Uid, u32>,
+    /// Keys of an ordered lane whose oldest delivery lies here, not yet due.
+    blocked: BTreeMap<u64, Blocked>,
+    sweep_at: Option<Time>,
+}
+
+/// A load under way, and the rows that were stored meanwhile.
+#[derive(Debug)]
+struct Load {
+    limit: usize,
+    stored: Option<(Place, Time)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Blocked {
+    until: Time,
+    place: Place,
+}
+
+/// Where a load stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// At this row, which can't be taken before the given time.
+    At(Place, Time),
+    /// Behind this row; there may be more.
+    Behind(Place),
+    /// There are no more rows.
+    End,
+}
+
+impl Backlog {
+    /// Whether the store holds nothing of this lane, as far as is known.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.is_none() && self.load.is_none() && self.leaving.is_empty() && self.blocked.is_empty()
+    }
+
+    /// Whether a new delivery would overtake rows that might go now.
+    pub(crate) fn is_ahead(&self, now: Time) -> bool {
+        self.load.is_some() || self.next.is_some_and(|next| next <= now)
+    }
+
+    /// Whether the oldest delivery of `key` waits here for its retry.
+    pub(crate) fn is_blocked(&self, key: u64) -> bool {
+        self.blocked.contains_key(&key)
+    }
+
+    /// Whether writes of this event are under way.
+    pub(crate) fn is_leaving(&self, event: Uid) -> bool {
+        self.leaving.contains_key(&event)
+    }
+
+    /// Whether rows are on their way into the store that a new delivery must not overtake.
+    pub(crate) fn is_moving(&self) -> bool {
+        self.leaving.values().any(|writes| *writes > 0)
+    }
+
+    /// When to look at the store again, unless a load is under way.
+    pub(crate) fn next(&self) -> Option<Time> {
+        if self.load.is_some() { None } else { self.next }
+    }
+
+    /// Notes a row that lies in the store and not in memory.
+    pub(crate) fn note(&mut self, place: Place, due: Time) {
+        self.from = self.from.min(place);
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
+        if let Some(load) = &mut self.load {
+            load.stored = Some(load.stored.map_or((place, due), |(p, d)| (p.min(place), d.min(due))));
+        }
+    }
+
+    /// Blocks a key until its oldest delivery, stored at `place`, is due. False when too many keys are blocked.
+    pub(crate) fn block(&mut self, key: u64, place: Place, until: Time) -> bool {
+        if self.blocked.len() >= MAX_BLOCKED && !self.blocked.contains_key(&key) {
+            return false;
+        }
+        self.blocked.insert(key, Blocked { until, place });
+        self.next = Some(self.next.map_or(until, |next| next.min(until)));
+        true
+    }
+
+    /// Releases the keys whose time has come; their rows are read again from the oldest on.
+    fn unblock(&mut self, now: Time) {
+        let from = &mut self.from;
+        self.blocked.retain(|_, blocked| {
+            let stays = blocked.until > now;
+            if !stays {
+                *from = (*from).min(blocked.place);
+            }
+            stays
+        });
+    }
+
+    /// Forgets what is known of due times and keys: all rows are looked at again, from the first.
+    pub(crate) fn rescan(&mut self, now: Time) {
+        if !self.is_empty() {
+            self.blocked.clear();
+            self.note(Place::default(), now);
+        }
+    }
+
+    /// Begins a load of `limit` rows; returns from where.
+    pub(crate) fn begin_load(&mut self, limit: usize, now: Time) -> Place {
+        self.unblock(now);
+        self.load = Some(Load { limit, stored: None });
+        self.from
+    }
+
+    /// How many rows the load under way has asked for.
+    pub(crate) fn load_limit(&self) -> Option<usize> {
+        self.load.as_ref().map(|load| load.limit)
+    }
+
+    /// Ends a load that went as far as `stop`.
+    pub(crate) fn end_load(&mut self, stop: Stop, now: Time) {
+        let blocked = self.blocked.values().map(|b| b.until).min();
+        (self.from, self.next) = match stop {
+            Stop::At(place, due) => (place, Some(blocked.map_or(due, |b| b.min(due)))),
+            Stop::Behind(place) => (Place { order: place.order, event: Uid(place.event.0.saturating_add(1)) }, Some(now)),
+            Stop::End => (self.from, blocked),
+        };
+        let stored = self.load.take().and_then(|load| load.stored);
+        self.leaving.retain(|_, writes| *writes > 0);
+        if let Some((place, due)) = stored {
+            self.note(place, due);
+        }
+    }
+
+    /// Puts off a load that failed or found no room.
+    pub(crate) fn load_later(&mut self, now: Time) {
+        let stored = self.load.take().and_then(|load| load.stored);
+        self.next = Some(now + LOAD_AGAIN);
+        self.leaving.retain(|_, writes| *writes > 0);
+        if let Some((place, _)) = stored {
+            self.from = self.from.min(place);
+        }
+    }
+
+    /// Notes a write that moves or removes this event's row.
+    pub(crate) fn leave(&mut self, event: Uid) {
+        *self.leaving.entry(event).or_default() += 1;
+    }
+
+    /// Notes that such a write is durable.
+    pub(crate) fn left(&mut self, event: Uid) {
+        let Some(writes) = self.leaving.get_mut(&event) else { return };
+        *writes -= 1;
+        if *writes == 0 && self.load.is_none() {
+            self.leaving.remove(&event);
+        }
+    }
+
+    /// When rows of an endpoint that is held up are looked through for expired ones.
+    pub(crate) fn sweep_at(&mut self, now: Time) -> Option<Time> {
+        if self.next.is_none() || self.load.is_some() {
+            return None;
+        }
+        Some(*self.sweep_at.get_or_insert(now + SWEEP_EVERY))
+    }
+
+    /// Notes that a look through expired rows is over until the next hour, or goes on at once.
+    pub(crate) fn swept(&mut self, more: bool, now: Time) {
+        self.sweep_at = Some(if more { now } else { now + SWEEP_EVERY });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(order: u64) -> Place {
+        Place { order, event: Uid(0) }
+    }
+
+    #[test]
+    fn a_row_stored_during_a_load_is_read_afterwards() {
+        let mut backlog = Backlog::default();
+        backlog.note(place(10), Time(10));
+        assert_eq!(backlog.begin_load(8, Time(20)), place(10));
+        backlog.note(place(5), Time(5));
+        backlog.end_load(Stop::End, Time(20));
+        assert_eq!((backlog.from, backlog.next()), (place(5), Some(Time(5))));
+    }
+
+    #[test]
+    fn a_delivery_under_way_is_known_until_no_load_can_see_it() {
+        let mut backlog = Backlog::default();
+        backlog.leave(Uid(1));
+        backlog.begin_load(8, Time(0));
+        backlog.left(Uid(1));
+        assert!(backlog.is_leaving(Uid(1)), "the load may have read the row before it went");
+        backlog.end_load(Stop::End, Time(0));
+        assert!(!backlog.is_leaving(Uid(1)) && backlog.is_empty());
+    }
+
+    #[test]
+    fn a_blocked_key_is_read_again_from_its_oldest_row() {
+        let mut backlog = Backlog::default();
+        backlog.note(place(3), Time(0));
+        backlog.begin_load(8, Time(0));
+        assert!(backlog.block(7, place(3), Time(100)));
+        backlog.end_load(Stop::End, Time(0));
+        assert_eq!(backlog.next(), Some(Time(100)));
+        backlog.note(place(50), Time(60));
+        assert_eq!(backlog.begin_load(8, Time(100)), place(3));
+        assert!(!backlog.is_blocked(7));
+    }
+}

@@ -1,0 +1,357 @@
+//! One endpoint's deliveries: a small window in memory over a durable backlog.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::backlog::Backlog;
+use crate::breaker::{Admission, Breaker};
+use crate::concurrency::Concurrency;
+use crate::delivery::{Delivery, Place};
+use crate::endpoint::{Ordering, Policy, PolicyState};
+use crate::id::Uid;
+use crate::offsets::Offset;
+use crate::rate::Rate;
+use crate::rng::Rng;
+use crate::time::{Millis, Time};
+
+/// An endpoint with attempts out that has answered nothing for this long is not trusted with the slots of others.
+const SILENCE: Millis = Millis::from_secs(1);
+/// Of this many deliveries taken, one is a retry even when first attempts wait.
+const RETRY_TURN: u8 = 4;
+/// Longest that one `Retry-After` holds up the whole endpoint.
+const MAX_HOLD: Millis = Millis::from_secs(60);
+/// What a delivery costs beside its bytes.
+const OVERHEAD: usize = 512;
+
+/// A delivery in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) delivery: Delivery,
+    /// Its record, while nothing else makes it durable.
+    pub(crate) offset: Option<Offset>,
+    /// Its row in the backlog, where it has one, be it still on its way there.
+    pub(crate) place: Option<Place>,
+    /// When it may be sent.
+    pub(crate) due: Time,
+}
+
+impl Held {
+    /// Bytes it counts for.
+    pub(crate) fn cost(&self) -> usize {
+        OVERHEAD + self.delivery.meta.len() + self.delivery.payload.len()
+    }
+
+    pub(crate) fn event(&self) -> Uid {
+        self.delivery.id.event
+    }
+}
+
+/// A delivery that is being sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) held: Held,
+    pub(crate) started: Time,
+    /// Whether it was let through by a breaker that is not closed.
+    pub(crate) probe: bool,
+    /// Whether it took one of the slots for endpoints that are not known to answer.
+    pub(crate) suspect: bool,
+    /// Its owner withdrew it; it is not tried again.
+    pub(crate) canceled: bool,
+}
+
+/// First attempts go before retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    First,
+    Retry,
+}
+
+/// Whether a lane may send now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It has something to send that may be sent.
+    Ready(Class),
+    /// Not before this instant.
+    At(Time),
+    /// Not before something else happens to it.
+    Waiting,
+}
+
+/// One endpoint's deliveries.
+///
+/// Invariant: what is in memory is bounded by the shard's share; the rest lies in the backlog. A lane has at
+/// most one wake-up, however many deliveries it holds.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) policy: Option<Policy>,
+    waiting: BTreeMap<(Class, Place), Held>,
+    pub(crate) flying: BTreeMap<Uid, Flight>,
+    pub(crate) backlog: Backlog,
+    pub(crate) breaker: Breaker,
+    slots: Concurrency,
+    rate: Option<Rate>,
+    /// A `Retry-After` of the endpoint.
+    not_before: Time,
+    /// When it last answered, or had its first attempt out after a rest.
+    heard: Time,
+    /// Whether its latest attempt succeeded.
+    proven: bool,
+    turn: u8,
+    /// Bytes in memory.
+    pub(crate) bytes: usize,
+    /// Bytes that the shard has counted for it.
+    pub(crate) counted: usize,
+    /// Its one wake-up.
+    pub(crate) wake: Option<Time>,
+    /// Whether it stands in one of the shard's queues.
+    pub(crate) queued: bool,
+}
+
+impl Lane {
+    pub(crate) fn new() -> Lane {
+        Lane {
+            policy: None,
+            waiting: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            backlog: Backlog::default(),
+            breaker: Breaker::new(),
+            slots: Concurrency::new(),
+            rate: None,
+            not_before: Time(0),
+            heard: Time(0),
+            proven: false,
+            turn: 0,
+            bytes: 0,
+            counted: 0,
+            wake: None,
+            queued: false,
+        }
+    }
+
+    /// Takes a new policy and brings what waits into its order.
+    pub(crate) fn set_policy(&mut self, policy: Policy, now: Time) {
+        let old = self.policy.replace(policy.clone());
+        if old.as_ref().and_then(|p| p.rate_limit) != policy.rate_limit {
+            self.rate = policy.rate_limit.map(Rate::new);
+        }
+        let reordered = old.is_some_and(|old| old.ordering != policy.ordering);
+        if reordered || policy.state == PolicyState::Deleted {
+            self.backlog.rescan(now);
+        }
+        for (_, held) in std::mem::take(&mut self.waiting) {
+            self.waiting.insert(self.slot(&held), held);
+        }
+    }
+
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.policy.as_ref().is_some_and(|p| p.ordering == Ordering::Key)
+    }
+
+    /// Where a row of this delivery belongs, due at `due`.
+    pub(crate) fn place(&self, delivery: &Delivery, due: Time) -> Place {
+        let order = if self.is_ordered() { delivery.since.0 } else { due.0 };
+        Place { order, event: delivery.id.event }
+    }
+
+    fn slot(&self, held: &Held) -> (Class, Place) {
+        let class = if held.delivery.failed > 0 && !self.is_ordered() { Class::Retry } else { Class::First };
+        (class, self.place(&held.delivery, held.due))
+    }
+
+    /// Adds a delivery to the window.
+    pub(crate) fn wait(&mut self, held: Held) {
+        self.bytes += held.cost();
+        self.waiting.insert(self.slot(&held), held);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether a delivery of this event is in memory.
+    pub(crate) fn holds(&self, event: Uid) -> bool {
+        self.flying.contains_key(&event) || self.waiting.values().any(|held| held.event() == event)
+    }
+
+    /// Takes one waiting delivery out of memory.
+    pub(crate) fn remove(&mut self, event: Uid) -> Option<Held> {
+        let slot = self.waiting.iter().find(|(_, held)| held.event() == event).map(|(slot, _)| *slot)?;
+        self.take_at(slot)
+    }
+
+    /// Takes all that waits out of memory, in order.
+    pub(crate) fn remove_all(&mut self) -> Vec<Held> {
+        let all: Vec<Held> = std::mem::take(&mut self.waiting).into_values().collect();
+        self.bytes -= all.iter().map(Held::cost).sum::<usize>();
+        all
+    }
+
+    /// Takes the waiting deliveries of one ordering key out of memory, in order.
+    pub(crate) fn remove_key(&mut self, key: u64) -> Vec<Held> {
+        let slots: Vec<_> = self.waiting.iter().filter(|(_, held)| order_key(&held.delivery) == key).map(|(slot, _)| *slot).collect();
+        slots.into_iter().filter_map(|slot| self.take_at(slot)).collect()
+    }
+
+    fn take_at(&mut self, slot: (Class, Place)) -> Option<Held> {
+        let held = self.waiting.remove(&slot)?;
+        self.bytes -= held.cost();
+        Some(held)
+    }
+
+    /// Whether nothing is sent for longer than an attempt takes: the endpoint is disabled or its breaker open.
+    pub(crate) fn is_held_up(&self, now: Time) -> bool {
+        match self.policy.as_ref().map(|p| p.state) {
+            Some(PolicyState::Disabled) => true,
+            Some(PolicyState::Deleted) => false,
+            Some(PolicyState::Enabled) | None => matches!(self.breaker.admits(now), Admission::After(_)),
+        }
+    }
+
+    /// When an open breaker lets a probe through, if there is anything to probe with.
+    pub(crate) fn probe_at(&self, now: Time) -> Option<Time> {
+        match self.breaker.admits(now) {
+            Admission::After(until) if !self.backlog.is_empty() => Some(until),
+            Admission::After(_) | Admission::Yes | Admission::Busy => None,
+        }
+    }
+
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.policy.as_ref().is_some_and(|p| p.state == PolicyState::Deleted)
+    }
+
+    /// Whether the endpoint is not known to answer at present.
+    pub(crate) fn is_suspect(&self, now: Time) -> bool {
+        !self.proven || !self.breaker.is_closed() || (!self.flying.is_empty() && now.since(self.heard) > SILENCE)
+    }
+
+    /// Attempts that may be in flight.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.slots.limit(self.policy.as_ref().map_or(1, |p| p.max_in_flight))
+    }
+
+    /// Whether it may send now, and what.
+    pub(crate) fn readiness(&self, now: Time) -> Readiness {
+        let Some(policy) = &self.policy else { return Readiness::Waiting };
+        match policy.state {
+            PolicyState::Disabled => return Readiness::Waiting,
+            PolicyState::Deleted if self.waiting.is_empty() => return Readiness::Waiting,
+            PolicyState::Deleted => return Readiness::Ready(Class::First),
+            PolicyState::Enabled => {}
+        }
+        let earliest = match self.candidate(now) {
+            Readiness::Ready(_) => now,
+            Readiness::At(due) => due,
+            Readiness::Waiting => return Readiness::Waiting,
+        };
+        let admitted = match self.breaker.admits(now) {
+            Admission::Busy => return Readiness::Waiting,
+            Admission::After(until) => until,
+            Admission::Yes => now,
+        };
+        if self.flying.len() >= self.concurrency() {
+            return Readiness::Waiting;
+        }
+        let paced = self.rate.as_ref().map_or(Time(0), Rate::ready_at);
+        let at = earliest.max(admitted).max(paced).max(self.not_before);
+        if at > now { Readiness::At(at) } else { self.candidate(now) }
+    }
+
+    /// The class of what comes next, looking at the window alone.
+    fn candidate(&self, now: Time) -> Readiness {
+        match self.next_slot(now) {
+            Ok((class, _)) => Readiness::Ready(class),
+            Err(Some(due)) => Readiness::At(due),
+            Err(None) => Readiness::Waiting,
+        }
+    }
+
+    /// Where the next delivery to send lies, or else when one becomes due.
+    fn next_slot(&self, now: Time) -> Result<(Class, Place), Option<Time>> {
+        if self.is_ordered() {
+            return self.next_in_order(now);
+        }
+        let first = self.waiting.first_key_value();
+        let retry = self.waiting.range((Class::Retry, Place::default())..).next();
+        let retry_turn = self.turn >= RETRY_TURN && retry.is_some_and(|(_, held)| held.due <= now);
+        match if retry_turn { retry } else { first } {
+            Some((slot, held)) if held.due <= now => Ok(*slot),
+            Some((_, held)) => Err(Some(held.due)),
+            None => Err(None),
+        }
+    }
+
+    /// The first delivery whose key is not busy: only a key's oldest one may go.
+    fn next_in_order(&self, now: Time) -> Result<(Class, Place), Option<Time>> {
+        let mut taken: BTreeSet<u64> = self.flying.values().map(|flight| order_key(&flight.held.delivery)).collect();
+        let mut earliest: Option<Time> = None;
+        for (slot, held) in &self.waiting {
+            if !taken.insert(order_key(&held.delivery)) {
+                continue;
+            }
+            if held.due <= now {
+                return Ok(*slot);
+            }
+            earliest = Some(earliest.map_or(held.due, |e| e.min(held.due)));
+        }
+        Err(earliest)
+    }
+
+    /// Takes the next delivery to send; `readiness` has said that there is one.
+    pub(crate) fn take(&mut self, now: Time) -> Option<Held> {
+        if self.is_deleted() {
+            let slot = *self.waiting.first_key_value()?.0;
+            return self.take_at(slot);
+        }
+        let slot = self.next_slot(now).ok()?;
+        self.turn = if slot.0 == Class::Retry { 0 } else { self.turn.saturating_add(1) };
+        self.take_at(slot)
+    }
+
+    /// Notes that `held` is being sent.
+    pub(crate) fn launch(&mut self, held: Held, suspect: bool, now: Time) {
+        let probe = !self.breaker.is_closed();
+        self.breaker.started();
+        if let Some(rate) = &mut self.rate {
+            rate.take(now);
+        }
+        if self.flying.is_empty() {
+            self.heard = now;
+        }
+        self.bytes += held.cost();
+        self.flying.insert(held.event(), Flight { held, started: now, probe, suspect, canceled: false });
+    }
+
+    /// Takes back a delivery whose attempt ended, and learns from how it ended.
+    pub(crate) fn land(&mut self, event: Uid, answer: &crate::attempt::Answer, now: Time, rng: &mut Rng) -> Option<Flight> {
+        let flight = self.flying.remove(&event)?;
+        self.bytes -= flight.held.cost();
+        let success = answer.is_success();
+        let was_closed = self.breaker.is_closed();
+        self.breaker.ended(success, flight.probe, now, rng);
+        if success {
+            self.slots.succeeded(self.policy.as_ref().map_or(1, |p| p.max_in_flight));
+            self.heard = now;
+        }
+        if answer.is_overload() {
+            self.slots.overloaded(flight.started, now);
+        }
+        if !was_closed && self.breaker.is_closed() {
+            self.slots = Concurrency::recovering();
+        }
+        self.proven = success;
+        if let Some(wait) = answer.retry_after() {
+            self.not_before = self.not_before.max(now + wait.min(MAX_HOLD));
+        }
+        Some(flight)
+    }
+
+    /// Whether it can be forgotten: nothing held, nothing stored, nothing learnt that matters.
+    pub(crate) fn is_idle(&self, now: Time) -> bool {
+        let paced = self.rate.as_ref().is_none_or(|rate| rate.ready_at() < now);
+        self.waiting.is_empty() && self.flying.is_empty() && self.backlog.is_empty() && self.breaker.is_closed() && paced
+    }
+}
+
+/// What deliveries of an ordered endpoint are ordered by; one without a key stands alone.
+pub(crate) fn order_key(delivery: &Delivery) -> u64 {
+    delivery.key.unwrap_or(delivery.id.event.0 as u64)
+}

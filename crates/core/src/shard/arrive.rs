@@ -1,0 +1,210 @@
+//! Records that come in: deliveries, and commands about deliveries.
+
+use super::{Action, Effect, Find, Role, Shard, Write};
+use crate::attempt::End;
+use crate::delivery::{Backlogged, Delivery};
+use crate::endpoint::Policy;
+use crate::id::{DeliveryId, EndpointId};
+use crate::lane::{Held, Lane, order_key};
+use crate::offsets::Offset;
+use crate::record::Command;
+use crate::time::Time;
+
+impl Shard {
+    pub(super) fn arrived(&mut self, offset: Offset, command: Command, delivery: Delivery, now: Time) {
+        if self.role != Role::Owner || self.resumed.is_finished(offset) {
+            return;
+        }
+        let id = delivery.id;
+        self.offsets.start(offset, id, now);
+        match command {
+            Command::Deliver if self.recent.insert(id) => self.deliver(offset, delivery, now),
+            Command::Deliver => self.finish_offset(offset),
+            Command::Replay if self.lanes.get(&id.endpoint).is_some_and(|lane| lane.holds(id.event)) => self.finish_offset(offset),
+            Command::Replay => self.deliver(offset, delivery, now),
+            Command::Retry | Command::Cancel => self.command(offset, command, id, now),
+        }
+        self.settle(id.endpoint, now);
+    }
+
+    /// Looks the endpoint up when it is met for the first time.
+    fn lane(&mut self, endpoint: EndpointId, delivery: &Delivery) -> &mut Lane {
+        self.lanes.entry(endpoint).or_insert_with(|| {
+            self.out.actions.push_back(Action::Resolve { endpoint, meta: delivery.meta.clone() });
+            Lane::new()
+        })
+    }
+
+    pub(super) fn resume_lane(&mut self, first: Backlogged, now: Time) {
+        let endpoint = first.delivery.id.endpoint;
+        let lane = self.lane(endpoint, &first.delivery);
+        lane.backlog.note(first.place, first.due);
+        self.settle(endpoint, now);
+    }
+
+    pub(super) fn set_policy(&mut self, endpoint: EndpointId, policy: Policy, now: Time) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.set_policy(policy, now);
+        if lane.is_held_up(now) {
+            self.spill(endpoint, now);
+        }
+        self.settle(endpoint, now);
+    }
+
+    fn deliver(&mut self, offset: Offset, delivery: Delivery, now: Time) {
+        let share = self.share();
+        let endpoint = delivery.id.endpoint;
+        let lane = self.lane(endpoint, &delivery);
+        let due = delivery.since.min(now);
+        let held = Held { delivery, offset: Some(offset), place: None, due };
+        let overtakes = lane.backlog.is_ahead(now)
+            || lane.backlog.is_moving()
+            || (lane.is_ordered() && lane.backlog.is_blocked(order_key(&held.delivery)));
+        let fits = lane.bytes == 0 || lane.bytes + held.cost() <= share;
+        if fits && !overtakes && !lane.is_held_up(now) {
+            lane.wait(held);
+        } else {
+            self.park(held, now);
+        }
+    }
+
+    /// Bytes that a lane may hold: a share of what is free, so that many slow lanes leave room for the others.
+    pub(super) fn share(&self) -> usize {
+        self.limits.pool.saturating_sub(self.pool) / self.limits.share
+    }
+
+    /// Moves a delivery that is not in the window from its record to the backlog.
+    pub(super) fn park(&mut self, held: Held, now: Time) {
+        let id = held.delivery.id;
+        let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
+        let place = lane.place(&held.delivery, held.due);
+        lane.backlog.leave(id.event);
+        let write = Write { delivery: held.delivery, at: now, attempt: None, end: None, remove: None, put: Some((place, held.due)) };
+        self.out.write(write, held.offset);
+    }
+
+    /// Moves deliveries that have left the window to the backlog; those that lie there already are only noted.
+    pub(super) fn put_back(&mut self, endpoint: EndpointId, all: Vec<Held>, now: Time) {
+        for held in all {
+            match held.place {
+                Some(place) => {
+                    if let Some(lane) = self.lanes.get_mut(&endpoint) {
+                        lane.backlog.note(place, held.due);
+                    }
+                }
+                None => self.park(held, now),
+            }
+        }
+    }
+
+    /// Moves everything that waits in a lane's window to its backlog.
+    pub(super) fn spill(&mut self, endpoint: EndpointId, now: Time) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        let all = lane.remove_all();
+        self.put_back(endpoint, all, now);
+    }
+
+    /// Ends a delivery without an attempt.
+    pub(super) fn end(&mut self, held: Held, end: End, now: Time) {
+        let id = held.delivery.id;
+        if let (Some(lane), Some(_)) = (self.lanes.get_mut(&id.endpoint), held.place) {
+            lane.backlog.leave(id.event);
+        }
+        let write = Write { delivery: held.delivery, at: now, attempt: None, end: Some(end), remove: held.place, put: None };
+        self.out.write(write, held.offset);
+    }
+
+    /// A command for one delivery: done at once when it is in memory, else once its row is found.
+    fn command(&mut self, offset: Offset, command: Command, id: DeliveryId, now: Time) {
+        if self.apply(command, id, now) || self.finds.contains_key(&id) {
+            return self.finish_offset(offset);
+        }
+        let asked = !self.is_leaving(id.endpoint, id.event);
+        self.finds.insert(id, Find { command, offset, asked });
+        if asked {
+            self.out.actions.push_back(Action::Find(id));
+        }
+    }
+
+    /// Applies a command to a delivery in memory; false when it is not there.
+    fn apply(&mut self, command: Command, id: DeliveryId, now: Time) -> bool {
+        let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return false };
+        if let Some(flight) = lane.flying.get_mut(&id.event) {
+            flight.canceled |= command == Command::Cancel;
+            return true;
+        }
+        let Some(mut held) = lane.remove(id.event) else { return false };
+        if command == Command::Cancel {
+            self.end(held, End::Canceled, now);
+        } else {
+            held.due = now;
+            lane.wait(held);
+        }
+        true
+    }
+
+    /// A search ended: the row is treated as the command says, unless it came into memory meanwhile.
+    pub(super) fn found(&mut self, id: DeliveryId, row: Option<Backlogged>, now: Time) {
+        let Some(find) = self.finds.remove(&id) else { return };
+        if !self.apply(find.command, id, now)
+            && let Some(row) = row
+        {
+            self.apply_to_row(find.command, row, now);
+        }
+        self.finish_offset(find.offset);
+        self.settle(id.endpoint, now);
+    }
+
+    /// Applies a command to a row of the backlog that is not in memory.
+    fn apply_to_row(&mut self, command: Command, row: Backlogged, now: Time) {
+        let endpoint = row.delivery.id.endpoint;
+        let held = Held { delivery: row.delivery, offset: None, place: Some(row.place), due: row.due };
+        if command == Command::Cancel {
+            return self.end(held, End::Canceled, now);
+        }
+        let held = Held { due: now, ..held };
+        let lane = self.lane(endpoint, &held.delivery);
+        lane.wait(held);
+    }
+
+    /// Applies a command that was waiting for this row to come into sight. Returns the row if it is still to be sent.
+    pub(super) fn intercept(&mut self, mut row: Backlogged, now: Time) -> Option<Backlogged> {
+        let Some(find) = self.finds.remove(&row.delivery.id) else { return Some(row) };
+        self.finish_offset(find.offset);
+        if find.command == Command::Cancel {
+            self.apply_to_row(find.command, row, now);
+            return None;
+        }
+        row.due = now;
+        Some(row)
+    }
+
+    /// The oldest writes are durable: what they stand for is now true.
+    pub(super) fn written(&mut self, count: usize, now: Time) {
+        for _ in 0..count {
+            let effect = self.out.unacked.pop_front().expect("the store acknowledges only what was written");
+            self.settle_effect(effect, now);
+        }
+    }
+
+    fn settle_effect(&mut self, effect: Effect, now: Time) {
+        let Effect { id, finished, put, key, moved } = effect;
+        if let Some(offset) = finished {
+            self.finish_offset(offset);
+        }
+        let Some(lane) = self.lanes.get_mut(&id.endpoint).filter(|_| moved) else { return };
+        lane.backlog.left(id.event);
+        if let Some((place, due)) = put
+            && !lane.holds(id.event)
+            && !lane.backlog.is_blocked(key)
+        {
+            lane.backlog.note(place, due);
+        }
+        let settled = !lane.backlog.is_leaving(id.event);
+        if let Some(find) = self.finds.get_mut(&id).filter(|find| settled && !find.asked) {
+            find.asked = true;
+            self.out.actions.push_back(Action::Find(id));
+        }
+        self.settle(id.endpoint, now);
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading a lane's backlog back into its window.
+
+use super::{Action, Shard};
+use crate::attempt::End;
+use crate::backlog::Stop;
+use crate::delivery::Backlogged;
+use crate::id::EndpointId;
+use crate::lane::{Held, Lane, order_key};
+use crate::retry;
+use crate::time::Time;
+
+impl Shard {
+    /// Begins a load if the lane has room, and rows that may go.
+    pub(super) fn load_if_due(&mut self, endpoint: EndpointId, now: Time) {
+        let crowded = self.pool > self.limits.pool / 4 * 3;
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        if lane.policy.is_none() || lane.backlog.load_limit().is_some() {
+            return;
+        }
+        let limit = if lane.is_held_up(now) {
+            if lane.backlog.sweep_at(now).is_none_or(|at| at > now) {
+                return;
+            }
+            self.limits.load
+        } else {
+            if lane.backlog.next().is_none_or(|next| next > now) {
+                return;
+            }
+            if crowded && lane.waiting() > 0 {
+                return;
+            }
+            // As much as is sent in the time of about two round trips: a slow endpoint holds little.
+            let wanted = (2 * lane.concurrency()).min(self.limits.load);
+            if lane.waiting() > wanted / 2 {
+                return;
+            }
+            wanted
+        };
+        let from = lane.backlog.begin_load(limit, now);
+        self.out.actions.push_back(Action::Load { endpoint, from, limit });
+    }
+
+    pub(super) fn load_failed(&mut self, endpoint: EndpointId, now: Time) {
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.backlog.load_later(now);
+        self.settle(endpoint, now);
+    }
+
+    pub(super) fn loaded(&mut self, endpoint: EndpointId, rows: Vec<Backlogged>, now: Time) {
+        let Some(limit) = self.lanes.get(&endpoint).and_then(|lane| lane.backlog.load_limit()) else { return };
+        let mut stop = match rows.last() {
+            Some(last) if rows.len() >= limit => Stop::Behind(last.place),
+            Some(_) | None => Stop::End,
+        };
+        let sweeping = self.lanes.get(&endpoint).is_some_and(|lane| lane.is_held_up(now));
+        let mut swept_all = sweeping && stop != Stop::End;
+        for row in rows {
+            let Some(lane) = self.lanes.get(&endpoint) else { return };
+            let event = row.delivery.id.event;
+            if lane.holds(event) || lane.backlog.is_leaving(event) {
+                continue;
+            }
+            let Some(row) = self.intercept(row, now) else { continue };
+            if sweeping {
+                if !self.expire(&row, now) {
+                    stop = Stop::At(row.place, row.due);
+                    swept_all = false;
+                    break;
+                }
+            } else if let Some(at) = self.take_row(endpoint, row, now) {
+                stop = at;
+                break;
+            }
+        }
+        let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
+        lane.backlog.end_load(stop, now);
+        if sweeping {
+            lane.backlog.swept(swept_all, now);
+        }
+        self.settle(endpoint, now);
+    }
+
+    /// Ends a row that has waited longer than its schedule could have taken. False when it has not.
+    fn expire(&mut self, row: &Backlogged, now: Time) -> bool {
+        let Some(policy) = self.lanes.get(&row.delivery.id.endpoint).and_then(|lane| lane.policy.as_ref()) else { return false };
+        if row.delivery.since + retry::horizon(&policy.schedule) > now {
+            return false;
+        }
+        let held = Held { delivery: row.delivery.clone(), offset: None, place: Some(row.place), due: row.due };
+        self.end(held, End::Expired, now);
+        true
+    }
+
+    /// Takes a row into the window; says where to stop if it can't go yet and nothing behind it can.
+    fn take_row(&mut self, endpoint: EndpointId, row: Backlogged, now: Time) -> Option<Stop> {
+        let lane = self.lanes.get_mut(&endpoint)?;
+        let Backlogged { place, due, delivery } = row;
+        if lane.is_deleted() {
+            lane.wait(Held { delivery, offset: None, place: Some(place), due });
+            return None;
+        }
+        if lane.is_ordered() {
+            return take_in_order(lane, Backlogged { place, due, delivery }, now);
+        }
+        if due > now {
+            return Some(Stop::At(place, due));
+        }
+        lane.wait(Held { delivery, offset: None, place: Some(place), due });
+        None
+    }
+}
+
+/// In an ordered lane a row that is not due holds up its own key only.
+fn take_in_order(lane: &mut Lane, row: Backlogged, now: Time) -> Option<Stop> {
+    let key = order_key(&row.delivery);
+    if lane.backlog.is_blocked(key) {
+        return None;
+    }
+    if row.due > now {
+        return if lane.backlog.block(key, row.place, row.due) { None } else { Some(Stop::At(row.place, row.due)) };
+    }
+    lane.wait(Held { delivery: row.delivery, offset: None, place: Some(row.place), due: row.due });
+    None
+}

@@ -1,0 +1,224 @@
+//! A partition's deliveries: which goes when, what is kept where, and what may be committed.
+//!
+//! Three steps make up everything: [`Shard::handle`] takes in what happened, [`Shard::poll`] says what to do
+//! about it, [`Shard::next_wakeup`] says when to come back.
+
+mod arrive;
+mod finish;
+mod io;
+mod load;
+mod recent;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+pub use io::{Action, Attempt, Input, Limits, Recorded, Write};
+
+use crate::breaker;
+use crate::delivery::Place;
+use crate::id::{DeliveryId, EndpointId, Uid};
+use crate::lane::{Lane, order_key};
+use crate::offsets::{Offset, Offsets, Progress};
+use crate::record::Command;
+use crate::rng::Rng;
+use crate::time::Time;
+use recent::Recent;
+use schedule::Queues;
+
+/// The deliveries of one partition.
+///
+/// Invariants, each checked by the simulator: nothing is lost; no offset waits for a receiver; a lane is a small
+/// window over a durable backlog; endpoints are strangers; a wake-up belongs to a lane; an owner that lost its
+/// partition sends nothing; everything is bounded.
+#[derive(Debug)]
+pub struct Shard {
+    limits: Limits,
+    rng: Rng,
+    offsets: Offsets,
+    /// What a former owner had finished.
+    resumed: Progress,
+    recent: Recent,
+    lanes: BTreeMap<EndpointId, Lane>,
+    queues: Queues,
+    wakeups: BTreeSet<(Time, EndpointId)>,
+    finds: BTreeMap<DeliveryId, Find>,
+    out: Out,
+    /// Bytes of deliveries in memory.
+    pool: usize,
+    in_flight: usize,
+    suspects: usize,
+    paused: bool,
+    commit: Commit,
+    role: Role,
+}
+
+/// What a shard holds, for metrics and for the simulator's assertions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Lanes known.
+    pub lanes: usize,
+    /// Bytes of deliveries in memory.
+    pub pool: usize,
+    /// The most bytes any lane holds.
+    pub largest_lane: usize,
+    /// Attempts in flight.
+    pub in_flight: usize,
+    /// Of these, to endpoints not known to answer.
+    pub suspects: usize,
+    /// Writes that the store has not acknowledged.
+    pub unwritten: usize,
+    /// Records read and not finished.
+    pub unfinished: usize,
+    /// Wake-ups registered.
+    pub wakeups: usize,
+    /// Breakers that are open or half open.
+    pub open_breakers: usize,
+    /// Lanes with rows in the store.
+    pub backlogs: usize,
+}
+
+/// Actions not yet polled, and what follows once their writes are durable.
+#[derive(Debug, Default)]
+struct Out {
+    actions: VecDeque<Action>,
+    unacked: VecDeque<Effect>,
+}
+
+/// What becomes true when a write is durable.
+#[derive(Debug)]
+struct Effect {
+    id: DeliveryId,
+    /// The record that is finished with.
+    finished: Option<Offset>,
+    /// The row that lies in the store now.
+    put: Option<(Place, Time)>,
+    /// What the row is ordered by.
+    key: u64,
+    /// Whether a row came or went, so that loads must beware.
+    moved: bool,
+}
+
+impl Out {
+    fn write(&mut self, write: Write, finished: Option<Offset>) {
+        let moved = write.put.is_some() || write.remove.is_some();
+        self.unacked.push_back(Effect { id: write.delivery.id, finished, put: write.put, key: order_key(&write.delivery), moved });
+        self.actions.push_back(Action::Write(write));
+    }
+}
+
+/// A command for a delivery that is not in memory.
+#[derive(Debug)]
+struct Find {
+    command: Command,
+    offset: Offset,
+    /// Whether the search was asked for; it waits while the delivery's row is moving.
+    asked: bool,
+}
+
+#[derive(Debug, Default)]
+struct Commit {
+    dirty: bool,
+    last: Time,
+}
+
+/// Whether the partition is this shard's to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Owner,
+    /// Nothing new is sent; told when that is over.
+    Draining,
+    /// Drained, or the partition belongs to another.
+    Retired,
+    Lost,
+}
+
+impl Shard {
+    /// Takes over a partition where `progress` says, deciding chance by `seed`.
+    pub fn new(limits: Limits, progress: Progress, seed: u64) -> Shard {
+        Shard {
+            rng: Rng::new(seed),
+            offsets: Offsets::new(&progress),
+            resumed: progress,
+            recent: Recent::new(limits.recent),
+            limits,
+            lanes: BTreeMap::new(),
+            queues: Queues::default(),
+            wakeups: BTreeSet::new(),
+            finds: BTreeMap::new(),
+            out: Out::default(),
+            pool: 0,
+            in_flight: 0,
+            suspects: 0,
+            paused: false,
+            commit: Commit::default(),
+            role: Role::Owner,
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn handle(&mut self, input: Input, now: Time) {
+        match input {
+            Input::Arrived { offset, command, delivery } => self.arrived(offset, command, delivery, now),
+            Input::Lane { first } => self.resume_lane(first, now),
+            Input::Endpoint { endpoint, policy } => self.set_policy(endpoint, policy, now),
+            Input::Finished { id, report } => self.finished(id, report, now),
+            Input::Written { count } => self.written(count, now),
+            Input::Loaded { endpoint, rows } => self.loaded(endpoint, rows, now),
+            Input::LoadFailed { endpoint } => self.load_failed(endpoint, now),
+            Input::Found { id, row } => self.found(id, row, now),
+            Input::Drain if self.role == Role::Owner => self.role = Role::Draining,
+            Input::Drain => {}
+            Input::Revoked => self.role = Role::Lost,
+            Input::Tick => {}
+        }
+        self.advance(now);
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.out.actions.pop_front()
+    }
+
+    /// When to call [`Shard::handle`] with [`Input::Tick`], if nothing else happens before.
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let lane = self.wakeups.first().map(|(at, _)| *at);
+        let hold = self.offsets.oldest().map(|at| at + self.limits.hold_max);
+        let commit = self.commit.dirty.then_some(self.commit.last + self.limits.commit_every);
+        match self.role {
+            Role::Owner => [lane, hold, commit].into_iter().flatten().min(),
+            Role::Draining => commit,
+            Role::Retired | Role::Lost => None,
+        }
+    }
+
+    /// What it holds.
+    pub fn census(&self) -> Census {
+        Census {
+            lanes: self.lanes.len(),
+            pool: self.pool,
+            largest_lane: self.lanes.values().map(|lane| lane.bytes).max().unwrap_or(0),
+            in_flight: self.in_flight,
+            suspects: self.suspects,
+            unwritten: self.out.unacked.len(),
+            unfinished: self.offsets.unfinished(),
+            wakeups: self.wakeups.len(),
+            open_breakers: self.lanes.values().filter(|lane| !lane.breaker.is_closed()).count(),
+            backlogs: self.lanes.values().filter(|lane| !lane.backlog.is_empty()).count(),
+        }
+    }
+
+    /// Where an endpoint's breaker stands, for the simulator.
+    pub fn breaker(&self, endpoint: EndpointId) -> Option<breaker::State> {
+        self.lanes.get(&endpoint).map(|lane| lane.breaker.state())
+    }
+
+    fn finish_offset(&mut self, offset: Offset) {
+        self.offsets.finish(offset);
+        self.commit.dirty = true;
+    }
+
+    /// Whether a delivery has its row on the way, so that the store does not tell the truth about it.
+    fn is_leaving(&self, endpoint: EndpointId, event: Uid) -> bool {
+        self.lanes.get(&endpoint).is_some_and(|lane| lane.backlog.is_leaving(event))
+    }
+}
