@@ -22,8 +22,8 @@ pub(crate) struct Backlog {
     from: Place,
     next: Option<Time>,
     load: Option<Load>,
-    /// Deliveries with writes under way, which a load might see as they were before.
-    leaving: BTreeMap<Uid, u32>,
+    /// Rows with writes under way, which a load might see as they were before.
+    moving: BTreeMap<Place, u32>,
     /// Keys of an ordered lane whose oldest delivery lies here, not yet due.
     blocked: BTreeMap<u64, Blocked>,
     sweep_at: Option<Time>,
@@ -56,12 +56,12 @@ pub(crate) enum Stop {
 impl Backlog {
     /// Whether the store holds nothing of this lane, as far as is known.
     pub(crate) fn is_empty(&self) -> bool {
-        self.next.is_none() && self.load.is_none() && self.leaving.is_empty() && self.blocked.is_empty()
+        self.next.is_none() && self.load.is_none() && self.moving.is_empty() && self.blocked.is_empty()
     }
 
-    /// Whether a new delivery would overtake rows that might go now.
+    /// Whether a new delivery would overtake rows that might go now, or that are on their way into the store.
     pub(crate) fn is_ahead(&self, now: Time) -> bool {
-        self.load.is_some() || self.next.is_some_and(|next| next <= now)
+        self.load.is_some() || self.next.is_some_and(|next| next <= now) || self.moving.values().any(|writes| *writes > 0)
     }
 
     /// Whether the oldest delivery of `key` waits here for its retry.
@@ -69,14 +69,19 @@ impl Backlog {
         self.blocked.contains_key(&key)
     }
 
-    /// Whether writes of this event are under way.
-    pub(crate) fn is_leaving(&self, event: Uid) -> bool {
-        self.leaving.contains_key(&event)
+    /// Whether a delivery of `key` that is new here would overtake older ones of its key that wait here.
+    pub(crate) fn holds_up(&self, key: u64) -> bool {
+        self.is_blocked(key) || self.blocked.len() >= MAX_BLOCKED
     }
 
-    /// Whether rows are on their way into the store that a new delivery must not overtake.
-    pub(crate) fn is_moving(&self) -> bool {
-        self.leaving.values().any(|writes| *writes > 0)
+    /// Whether a row that a load has found might not be what the store holds by now.
+    pub(crate) fn is_moving(&self, place: Place) -> bool {
+        self.moving.contains_key(&place)
+    }
+
+    /// Whether a row of this event is on its way.
+    pub(crate) fn moves(&self, event: Uid) -> bool {
+        self.moving.keys().any(|place| place.event == event)
     }
 
     /// When to look at the store again, unless a load is under way.
@@ -86,10 +91,19 @@ impl Backlog {
 
     /// Notes a row that lies in the store and not in memory.
     pub(crate) fn note(&mut self, place: Place, due: Time) {
-        self.from = self.from.min(place);
+        // Where nothing was stored there is no low water to keep: reading starts at the row itself.
+        self.from = if self.next.is_none() && self.load.is_none() { place } else { self.from.min(place) };
         self.next = Some(self.next.map_or(due, |next| next.min(due)));
         if let Some(load) = &mut self.load {
             load.stored = Some(load.stored.map_or((place, due), |(p, d)| (p.min(place), d.min(due))));
+        }
+    }
+
+    /// Notes a row that was stored; one of a blocked key is read when the key is free.
+    pub(crate) fn stored(&mut self, key: u64, place: Place, due: Time) {
+        match self.blocked.get_mut(&key) {
+            Some(blocked) => blocked.place = blocked.place.min(place),
+            None => self.note(place, due),
         }
     }
 
@@ -98,7 +112,8 @@ impl Backlog {
         if self.blocked.len() >= MAX_BLOCKED && !self.blocked.contains_key(&key) {
             return false;
         }
-        self.blocked.insert(key, Blocked { until, place });
+        let blocked = self.blocked.entry(key).or_insert(Blocked { until, place });
+        *blocked = Blocked { until: blocked.until.min(until), place: blocked.place.min(place) };
         self.next = Some(self.next.map_or(until, |next| next.min(until)));
         true
     }
@@ -144,7 +159,7 @@ impl Backlog {
             Stop::End => (self.from, blocked),
         };
         let stored = self.load.take().and_then(|load| load.stored);
-        self.leaving.retain(|_, writes| *writes > 0);
+        self.moving.retain(|_, writes| *writes > 0);
         if let Some((place, due)) = stored {
             self.note(place, due);
         }
@@ -154,23 +169,23 @@ impl Backlog {
     pub(crate) fn load_later(&mut self, now: Time) {
         let stored = self.load.take().and_then(|load| load.stored);
         self.next = Some(now + LOAD_AGAIN);
-        self.leaving.retain(|_, writes| *writes > 0);
+        self.moving.retain(|_, writes| *writes > 0);
         if let Some((place, _)) = stored {
             self.from = self.from.min(place);
         }
     }
 
-    /// Notes a write that moves or removes this event's row.
-    pub(crate) fn leave(&mut self, event: Uid) {
-        *self.leaving.entry(event).or_default() += 1;
+    /// Notes a write that brings or removes the row at `place`.
+    pub(crate) fn moves_at(&mut self, place: Place) {
+        *self.moving.entry(place).or_default() += 1;
     }
 
     /// Notes that such a write is durable.
-    pub(crate) fn left(&mut self, event: Uid) {
-        let Some(writes) = self.leaving.get_mut(&event) else { return };
+    pub(crate) fn moved_at(&mut self, place: Place) {
+        let Some(writes) = self.moving.get_mut(&place) else { return };
         *writes -= 1;
         if *writes == 0 && self.load.is_none() {
-            self.leaving.remove(&event);
+            self.moving.remove(&place);
         }
     }
 
@@ -207,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_under_way_is_known_until_no_load_can_see_it() {
+    fn a_row_under_way_is_known_until_no_load_can_see_it() {
         let mut backlog = Backlog::default();
-        backlog.leave(Uid(1));
+        backlog.moves_at(place(1));
         backlog.begin_load(8, Time(0));
-        backlog.left(Uid(1));
-        assert!(backlog.is_leaving(Uid(1)), "the load may have read the row before it went");
+        backlog.moved_at(place(1));
+        assert!(backlog.is_moving(place(1)), "the load may have read the row before it went");
         backlog.end_load(Stop::End, Time(0));
-        assert!(!backlog.is_leaving(Uid(1)) && backlog.is_empty());
+        assert!(!backlog.is_moving(place(1)) && backlog.is_empty());
     }
 
     #[test]
@@ -228,5 +243,26 @@ mod tests {
         backlog.note(place(50), Time(60));
         assert_eq!(backlog.begin_load(8, Time(100)), place(3));
         assert!(!backlog.is_blocked(7));
+    }
+
+    #[test]
+    fn a_key_is_read_again_from_its_oldest_row_although_a_younger_one_failed_too() {
+        let mut backlog = Backlog::default();
+        backlog.note(place(3), Time(0));
+        backlog.begin_load(8, Time(0));
+        assert!(backlog.block(7, place(3), Time(100)));
+        backlog.end_load(Stop::Behind(place(9)), Time(0));
+        assert!(backlog.block(7, place(5), Time(50)));
+        assert_eq!(backlog.begin_load(8, Time(50)), place(3));
+    }
+
+    #[test]
+    fn beyond_the_most_blocked_keys_every_new_delivery_is_held_up() {
+        let mut backlog = Backlog::default();
+        for key in 0..MAX_BLOCKED as u64 {
+            assert!(!backlog.holds_up(key) && backlog.block(key, place(key), Time(100)));
+        }
+        assert!(!backlog.block(999, place(999), Time(100)) && !backlog.is_blocked(999));
+        assert!(backlog.holds_up(999), "its oldest delivery may lie in the store unseen");
     }
 }

@@ -84,6 +84,8 @@ pub(crate) enum Readiness {
 pub(crate) struct Lane {
     pub(crate) policy: Option<Policy>,
     waiting: BTreeMap<(Class, Place), Held>,
+    /// Where in `waiting` each event lies.
+    slot_of: BTreeMap<Uid, (Class, Place)>,
     pub(crate) flying: BTreeMap<Uid, Flight>,
     pub(crate) backlog: Backlog,
     pub(crate) breaker: Breaker,
@@ -111,6 +113,7 @@ impl Lane {
         Lane {
             policy: None,
             waiting: BTreeMap::new(),
+            slot_of: BTreeMap::new(),
             flying: BTreeMap::new(),
             backlog: Backlog::default(),
             breaker: Breaker::new(),
@@ -127,19 +130,20 @@ impl Lane {
         }
     }
 
-    /// Takes a new policy and brings what waits into its order.
-    pub(crate) fn set_policy(&mut self, policy: Policy, now: Time) {
+    /// Takes a new policy and brings what waits into its order. Returns whether rows of another order lie in the store.
+    pub(crate) fn set_policy(&mut self, policy: Policy, now: Time) -> bool {
         let old = self.policy.replace(policy.clone());
         if old.as_ref().and_then(|p| p.rate_limit) != policy.rate_limit {
             self.rate = policy.rate_limit.map(Rate::new);
         }
-        let reordered = old.is_some_and(|old| old.ordering != policy.ordering);
+        let reordered = !self.backlog.is_empty() && old.map_or(Ordering::None, |old| old.ordering) != policy.ordering;
         if reordered || policy.state == PolicyState::Deleted {
             self.backlog.rescan(now);
         }
-        for (_, held) in std::mem::take(&mut self.waiting) {
-            self.waiting.insert(self.slot(&held), held);
+        for held in self.remove_all() {
+            self.wait(held);
         }
+        reordered
     }
 
     pub(crate) fn is_ordered(&self) -> bool {
@@ -159,8 +163,10 @@ impl Lane {
 
     /// Adds a delivery to the window.
     pub(crate) fn wait(&mut self, held: Held) {
+        let slot = self.slot(&held);
         self.bytes += held.cost();
-        self.waiting.insert(self.slot(&held), held);
+        self.slot_of.insert(held.event(), slot);
+        self.waiting.insert(slot, held);
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -169,18 +175,27 @@ impl Lane {
 
     /// Whether a delivery of this event is in memory.
     pub(crate) fn holds(&self, event: Uid) -> bool {
-        self.flying.contains_key(&event) || self.waiting.values().any(|held| held.event() == event)
+        self.flying.contains_key(&event) || self.slot_of.contains_key(&event)
+    }
+
+    /// The delivery of this event that is in memory.
+    pub(crate) fn held(&mut self, event: Uid) -> Option<&mut Held> {
+        match self.flying.get_mut(&event) {
+            Some(flight) => Some(&mut flight.held),
+            None => self.waiting.get_mut(self.slot_of.get(&event)?),
+        }
     }
 
     /// Takes one waiting delivery out of memory.
     pub(crate) fn remove(&mut self, event: Uid) -> Option<Held> {
-        let slot = self.waiting.iter().find(|(_, held)| held.event() == event).map(|(slot, _)| *slot)?;
+        let slot = *self.slot_of.get(&event)?;
         self.take_at(slot)
     }
 
     /// Takes all that waits out of memory, in order.
     pub(crate) fn remove_all(&mut self) -> Vec<Held> {
         let all: Vec<Held> = std::mem::take(&mut self.waiting).into_values().collect();
+        self.slot_of.clear();
         self.bytes -= all.iter().map(Held::cost).sum::<usize>();
         all
     }
@@ -193,6 +208,7 @@ impl Lane {
 
     fn take_at(&mut self, slot: (Class, Place)) -> Option<Held> {
         let held = self.waiting.remove(&slot)?;
+        self.slot_of.remove(&held.event());
         self.bytes -= held.cost();
         Some(held)
     }

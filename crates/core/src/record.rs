@@ -75,6 +75,30 @@ pub struct Target<'a> {
     pub url: Option<&'a str>,
 }
 
+/// What a reader of `events` must know before the payload of a record of ours, which is the body that receivers get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventEnvelope<'a> {
+    /// The tenant that owns the event.
+    #[serde(borrow)]
+    pub tenant: &'a str,
+    /// The event.
+    pub event: Uid,
+    /// The id its sender chose, where one did.
+    pub given_id: Option<&'a str>,
+    /// Its type.
+    pub kind: &'a str,
+    /// Its ordering key.
+    pub key: Option<&'a str>,
+    /// `X-Correlation-Id`.
+    pub correlation_id: Option<&'a str>,
+    /// W3C trace context of the request that brought it.
+    pub traceparent: Option<&'a str>,
+    /// The sender's metadata, as JSON.
+    pub metadata: Option<&'a str>,
+    /// URLs it goes to beside the endpoints that match.
+    pub urls: Vec<&'a str>,
+}
+
 /// The record can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
@@ -90,19 +114,14 @@ pub enum RecordError {
 }
 
 impl<'a> Envelope<'a> {
-    /// The bytes that [`Envelope::decode`] reads: a format number, then the fields.
+    /// The bytes that [`Envelope::decode`] reads.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![FORMAT]).expect("an envelope of strings and numbers always encodes")
+        encode(self)
     }
 
     /// Reads an envelope of this build's format.
     pub fn decode(bytes: &'a [u8]) -> Result<Envelope<'a>, RecordError> {
-        match bytes.split_first() {
-            Some((&FORMAT, fields)) => postcard::from_bytes(fields).map_err(|e| RecordError::Malformed(e.to_string())),
-            Some((&found, _)) if found > FORMAT => Err(RecordError::Newer { found }),
-            Some((found, _)) => Err(RecordError::Malformed(format!("format {found} is unknown"))),
-            None => Err(RecordError::Malformed("it is empty".to_owned())),
-        }
+        decode(bytes)
     }
 
     /// The delivery's id.
@@ -110,9 +129,42 @@ impl<'a> Envelope<'a> {
         DeliveryId { event: self.event, endpoint: self.endpoint }
     }
 
+    /// What stands for the ordering key: its FNV-1a hash. Keys that share one wait for each other, which does no harm.
+    pub fn order_key(&self) -> Option<u64> {
+        let hash =
+            |key: &str| key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        self.key.map(hash)
+    }
+
     /// When the event was accepted.
     pub fn accepted(&self) -> Time {
         self.event.time()
+    }
+}
+
+impl<'a> EventEnvelope<'a> {
+    /// The bytes that [`EventEnvelope::decode`] reads.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads an envelope of this build's format.
+    pub fn decode(bytes: &'a [u8]) -> Result<EventEnvelope<'a>, RecordError> {
+        decode(bytes)
+    }
+}
+
+/// A format number, then the fields.
+fn encode(fields: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(fields, vec![FORMAT]).expect("an envelope of strings and numbers always encodes")
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    match bytes.split_first() {
+        Some((&FORMAT, fields)) => postcard::from_bytes(fields).map_err(|e| RecordError::Malformed(e.to_string())),
+        Some((&found, _)) if found > FORMAT => Err(RecordError::Newer { found }),
+        Some((found, _)) => Err(RecordError::Malformed(format!("format {found} is unknown"))),
+        None => Err(RecordError::Malformed("it is empty".to_owned())),
     }
 }
 

@@ -1,1 +1,18 @@
-//! placeholder
+//! The one way in for events: checked, matched to endpoints, and made durable.
+//!
+//! Architecture invariant: an event is acknowledged only after everything it causes is in the log. The API calls
+//! [`Ingest`] with what clients send, the router with what the log holds; both match in the same way.
+//!
+//! Read [`Submission`] and [`Ingest`] first.
+
+pub mod clock;
+pub mod cloudevents;
+mod fanout;
+mod ids;
+mod ingest;
+mod submission;
+
+pub use fanout::{CHUNK, DIRECT};
+pub use ids::Ids;
+pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source};
+pub use submission::{Invalid, MAX_URLS, Problem, Submission};

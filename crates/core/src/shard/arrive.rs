@@ -1,8 +1,10 @@
 //! Records that come in: deliveries, and commands about deliveries.
 
+use bytes::Bytes;
+
 use super::{Action, Effect, Find, Role, Shard, Write};
 use crate::attempt::End;
-use crate::delivery::{Backlogged, Delivery};
+use crate::delivery::{Backlogged, Delivery, Place};
 use crate::endpoint::Policy;
 use crate::id::{DeliveryId, EndpointId};
 use crate::lane::{Held, Lane, order_key};
@@ -18,34 +20,34 @@ impl Shard {
         let id = delivery.id;
         self.offsets.start(offset, id, now);
         match command {
-            Command::Deliver if self.recent.insert(id) => self.deliver(offset, delivery, now),
-            Command::Deliver => self.finish_offset(offset),
-            Command::Replay if self.lanes.get(&id.endpoint).is_some_and(|lane| lane.holds(id.event)) => self.finish_offset(offset),
-            Command::Replay => self.deliver(offset, delivery, now),
+            Command::Deliver if !self.recent.insert(id) => self.finish_offset(offset),
+            Command::Deliver | Command::Replay if self.lanes.get(&id.endpoint).is_some_and(|lane| lane.holds(id.event)) => {
+                self.finish_offset(offset); // its own record or row makes it durable
+            }
+            Command::Deliver | Command::Replay => self.deliver(offset, delivery, now),
             Command::Retry | Command::Cancel => self.command(offset, command, id, now),
         }
         self.settle(id.endpoint, now);
     }
 
     /// Looks the endpoint up when it is met for the first time.
-    fn lane(&mut self, endpoint: EndpointId, delivery: &Delivery) -> &mut Lane {
+    fn lane(&mut self, endpoint: EndpointId, meta: &Bytes) -> &mut Lane {
         self.lanes.entry(endpoint).or_insert_with(|| {
-            self.out.actions.push_back(Action::Resolve { endpoint, meta: delivery.meta.clone() });
+            self.out.actions.push_back(Action::Resolve { endpoint, meta: meta.clone() });
             Lane::new()
         })
     }
 
-    pub(super) fn resume_lane(&mut self, first: Backlogged, now: Time) {
-        let endpoint = first.delivery.id.endpoint;
-        let lane = self.lane(endpoint, &first.delivery);
-        lane.backlog.note(first.place, first.due);
+    pub(super) fn resume_lane(&mut self, endpoint: EndpointId, (first, due): (Place, Time), meta: Bytes, now: Time) {
+        let lane = self.lane(endpoint, &meta);
+        lane.backlog.note(first, due);
         self.settle(endpoint, now);
     }
 
     pub(super) fn set_policy(&mut self, endpoint: EndpointId, policy: Policy, now: Time) {
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
-        lane.set_policy(policy, now);
-        if lane.is_held_up(now) {
+        let reordered = lane.set_policy(policy, now);
+        if reordered || lane.is_held_up(now) {
             self.spill(endpoint, now);
         }
         self.settle(endpoint, now);
@@ -54,12 +56,10 @@ impl Shard {
     fn deliver(&mut self, offset: Offset, delivery: Delivery, now: Time) {
         let share = self.share();
         let endpoint = delivery.id.endpoint;
-        let lane = self.lane(endpoint, &delivery);
+        let lane = self.lane(endpoint, &delivery.meta);
         let due = delivery.since.min(now);
         let held = Held { delivery, offset: Some(offset), place: None, due };
-        let overtakes = lane.backlog.is_ahead(now)
-            || lane.backlog.is_moving()
-            || (lane.is_ordered() && lane.backlog.is_blocked(order_key(&held.delivery)));
+        let overtakes = lane.backlog.is_ahead(now) || (lane.is_ordered() && lane.backlog.holds_up(order_key(&held.delivery)));
         let fits = lane.bytes == 0 || lane.bytes + held.cost() <= share;
         if fits && !overtakes && !lane.is_held_up(now) {
             lane.wait(held);
@@ -78,9 +78,8 @@ impl Shard {
         let id = held.delivery.id;
         let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
         let place = lane.place(&held.delivery, held.due);
-        lane.backlog.leave(id.event);
         let write = Write { delivery: held.delivery, at: now, attempt: None, end: None, remove: None, put: Some((place, held.due)) };
-        self.out.write(write, held.offset);
+        self.write(write, held.offset);
     }
 
     /// Moves deliveries that have left the window to the backlog; those that lie there already are only noted.
@@ -89,7 +88,7 @@ impl Shard {
             match held.place {
                 Some(place) => {
                     if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                        lane.backlog.note(place, held.due);
+                        lane.backlog.stored(order_key(&held.delivery), place, held.due);
                     }
                 }
                 None => self.park(held, now),
@@ -106,20 +105,22 @@ impl Shard {
 
     /// Ends a delivery without an attempt.
     pub(super) fn end(&mut self, held: Held, end: End, now: Time) {
-        let id = held.delivery.id;
-        if let (Some(lane), Some(_)) = (self.lanes.get_mut(&id.endpoint), held.place) {
-            lane.backlog.leave(id.event);
-        }
         let write = Write { delivery: held.delivery, at: now, attempt: None, end: Some(end), remove: held.place, put: None };
-        self.out.write(write, held.offset);
+        self.write(write, held.offset);
     }
 
     /// A command for one delivery: done at once when it is in memory, else once its row is found.
     fn command(&mut self, offset: Offset, command: Command, id: DeliveryId, now: Time) {
-        if self.apply(command, id, now) || self.finds.contains_key(&id) {
+        if self.apply(command, id, now) {
             return self.finish_offset(offset);
         }
-        let asked = !self.is_leaving(id.endpoint, id.event);
+        if let Some(find) = self.finds.get_mut(&id) {
+            let withdrawn = command == Command::Cancel;
+            let settled = if withdrawn { std::mem::replace(&mut find.offset, offset) } else { offset };
+            find.command = if withdrawn { command } else { find.command };
+            return self.finish_offset(settled);
+        }
+        let asked = !self.is_moving(id);
         self.finds.insert(id, Find { command, offset, asked });
         if asked {
             self.out.actions.push_back(Action::Find(id));
@@ -163,7 +164,7 @@ impl Shard {
             return self.end(held, End::Canceled, now);
         }
         let held = Held { due: now, ..held };
-        let lane = self.lane(endpoint, &held.delivery);
+        let lane = self.lane(endpoint, &held.delivery.meta);
         lane.wait(held);
     }
 
@@ -188,20 +189,21 @@ impl Shard {
     }
 
     fn settle_effect(&mut self, effect: Effect, now: Time) {
-        let Effect { id, finished, put, key, moved } = effect;
-        if let Some(offset) = finished {
+        if let Some(offset) = effect.finished {
             self.finish_offset(offset);
         }
-        let Some(lane) = self.lanes.get_mut(&id.endpoint).filter(|_| moved) else { return };
-        lane.backlog.left(id.event);
+        let Effect { id, put, key, .. } = effect;
+        let Some(lane) = self.lanes.get_mut(&id.endpoint).filter(|_| effect.places().next().is_some()) else { return };
+        effect.places().for_each(|place| lane.backlog.moved_at(place));
         if let Some((place, due)) = put
-            && !lane.holds(id.event)
-            && !lane.backlog.is_blocked(key)
+            && lane.held(id.event).is_none_or(|held| held.place != Some(place))
         {
-            lane.backlog.note(place, due);
+            lane.backlog.stored(key, place, due);
         }
-        let settled = !lane.backlog.is_leaving(id.event);
-        if let Some(find) = self.finds.get_mut(&id).filter(|find| settled && !find.asked) {
+        if self.finds.get(&id).is_some_and(|find| !find.asked)
+            && !self.is_moving(id)
+            && let Some(find) = self.finds.get_mut(&id)
+        {
             find.asked = true;
             self.out.actions.push_back(Action::Find(id));
         }

@@ -37,7 +37,7 @@ impl Shard {
         let state = if report.answer.is_success() { DeliveryState::Succeeded } else { DeliveryState::Pending };
         let recorded = Recorded { number: held.delivery.attempts, report, next: None, state };
         let write = Write { delivery: held.delivery, at: now, attempt: Some(recorded), end: None, remove: None, put: None };
-        self.out.write(write, None);
+        self.write(write, None);
     }
 
     /// The delivery ends with this attempt.
@@ -53,12 +53,8 @@ impl Shard {
     }
 
     fn write_end(&mut self, held: Held, recorded: Recorded, end: Option<End>, now: Time) {
-        let id = held.delivery.id;
-        if let (Some(lane), Some(_)) = (self.lanes.get_mut(&id.endpoint), held.place) {
-            lane.backlog.leave(id.event);
-        }
         let write = Write { delivery: held.delivery, at: now, attempt: Some(recorded), end, remove: held.place, put: None };
-        self.out.write(write, held.offset);
+        self.write(write, held.offset);
     }
 
     /// The attempt failed: the delivery waits for its next one, or is given up after the last.
@@ -72,10 +68,11 @@ impl Shard {
         held.due = now + delay;
         let recorded = Recorded { number: held.delivery.attempts, report, next: Some(held.due), state: DeliveryState::Pending };
         // A short wait is spent in memory; the record makes it durable meanwhile. Whatever has a row keeps it true.
-        if held.place.is_none() && delay <= self.limits.hold_max && !lane.is_held_up(now) {
+        let stays = held.place.is_none() && delay <= self.limits.hold_max && !lane.is_held_up(now) && self.role == Role::Owner;
+        if stays {
             let write = Write { delivery: held.delivery.clone(), at: now, attempt: Some(recorded), end: None, remove: None, put: None };
-            self.out.write(write, None);
             lane.wait(held);
+            self.write(write, None);
         } else {
             self.move_to_backlog(held, recorded, now);
         }
@@ -87,7 +84,6 @@ impl Shard {
         let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
         let place = lane.place(&held.delivery, held.due);
         let remove = held.place.filter(|old| *old != place);
-        lane.backlog.leave(id.event);
         let followers = if lane.is_ordered() {
             let key = order_key(&held.delivery);
             lane.backlog.block(key, place, held.due);
@@ -96,7 +92,7 @@ impl Shard {
             Vec::new()
         };
         let write = Write { delivery: held.delivery, at: now, attempt: Some(recorded), end: None, remove, put: Some((place, held.due)) };
-        self.out.write(write, held.offset);
+        self.write(write, held.offset);
         self.put_back(id.endpoint, followers, now);
     }
 }

@@ -67,8 +67,14 @@ pub enum Input {
     },
     /// The backlog holds rows of this endpoint; told once for each when the partition was taken over.
     Lane {
-        /// The first row of the endpoint.
-        first: Backlogged,
+        /// Which.
+        endpoint: EndpointId,
+        /// Where its first row lies.
+        first: Place,
+        /// When that row is due.
+        due: Time,
+        /// That row's envelope, which names tenant and URL.
+        meta: Bytes,
     },
     /// An endpoint was looked up, or changed.
     Endpoint {

@@ -1,6 +1,6 @@
 //! Reading a lane's backlog back into its window.
 
-use super::{Action, Shard};
+use super::{Action, Shard, Write};
 use crate::attempt::End;
 use crate::backlog::Stop;
 use crate::delivery::Backlogged;
@@ -56,8 +56,7 @@ impl Shard {
         let mut swept_all = sweeping && stop != Stop::End;
         for row in rows {
             let Some(lane) = self.lanes.get(&endpoint) else { return };
-            let event = row.delivery.id.event;
-            if lane.holds(event) || lane.backlog.is_leaving(event) {
+            if lane.backlog.is_moving(row.place) || self.merge(&row, now) {
                 continue;
             }
             let Some(row) = self.intercept(row, now) else { continue };
@@ -78,6 +77,23 @@ impl Shard {
             lane.backlog.swept(swept_all, now);
         }
         self.settle(endpoint, now);
+    }
+
+    /// Gives a row to the copy of its delivery that is in memory, or removes it if that copy has another. False without such
+    /// a copy. There may be two where a delivery was read again after a crash, or asked for again while it waited.
+    fn merge(&mut self, row: &Backlogged, now: Time) -> bool {
+        let id = row.delivery.id;
+        let Some(held) = self.lanes.get_mut(&id.endpoint).and_then(|lane| lane.held(id.event)) else { return false };
+        let own = *held.place.get_or_insert(row.place);
+        let offset = held.offset.take_if(|_| own == row.place);
+        if let Some(offset) = offset {
+            self.finish_offset(offset);
+        }
+        if own != row.place {
+            let delivery = row.delivery.clone();
+            self.write(Write { delivery, at: now, attempt: None, end: None, remove: Some(row.place), put: None }, None);
+        }
+        true
     }
 
     /// Ends a row that has waited longer than its schedule could have taken. False when it has not.

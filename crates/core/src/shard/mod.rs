@@ -16,7 +16,7 @@ pub use io::{Action, Attempt, Input, Limits, Recorded, Write};
 
 use crate::breaker;
 use crate::delivery::Place;
-use crate::id::{DeliveryId, EndpointId, Uid};
+use crate::id::{DeliveryId, EndpointId};
 use crate::lane::{Lane, order_key};
 use crate::offsets::{Offset, Offsets, Progress};
 use crate::record::Command;
@@ -90,19 +90,18 @@ struct Effect {
     id: DeliveryId,
     /// The record that is finished with.
     finished: Option<Offset>,
+    /// The row that has gone from the store.
+    removed: Option<Place>,
     /// The row that lies in the store now.
     put: Option<(Place, Time)>,
     /// What the row is ordered by.
     key: u64,
-    /// Whether a row came or went, so that loads must beware.
-    moved: bool,
 }
 
-impl Out {
-    fn write(&mut self, write: Write, finished: Option<Offset>) {
-        let moved = write.put.is_some() || write.remove.is_some();
-        self.unacked.push_back(Effect { id: write.delivery.id, finished, put: write.put, key: order_key(&write.delivery), moved });
-        self.actions.push_back(Action::Write(write));
+impl Effect {
+    /// The places where a row came or went.
+    fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        self.removed.into_iter().chain(self.put.map(|(place, _)| place))
     }
 }
 
@@ -157,17 +156,19 @@ impl Shard {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Time) {
+        if !self.serves() && !matches!(input, Input::Finished { .. } | Input::Written { .. }) {
+            return; // it only waits for what is under way
+        }
         match input {
             Input::Arrived { offset, command, delivery } => self.arrived(offset, command, delivery, now),
-            Input::Lane { first } => self.resume_lane(first, now),
+            Input::Lane { endpoint, first, due, meta } => self.resume_lane(endpoint, (first, due), meta, now),
             Input::Endpoint { endpoint, policy } => self.set_policy(endpoint, policy, now),
             Input::Finished { id, report } => self.finished(id, report, now),
             Input::Written { count } => self.written(count, now),
             Input::Loaded { endpoint, rows } => self.loaded(endpoint, rows, now),
             Input::LoadFailed { endpoint } => self.load_failed(endpoint, now),
             Input::Found { id, row } => self.found(id, row, now),
-            Input::Drain if self.role == Role::Owner => self.role = Role::Draining,
-            Input::Drain => {}
+            Input::Drain => self.drain(now),
             Input::Revoked => self.role = Role::Lost,
             Input::Tick => {}
         }
@@ -207,9 +208,44 @@ impl Shard {
         }
     }
 
+    /// How many endpoints it has lanes of.
+    pub fn lanes(&self) -> usize {
+        self.lanes.len()
+    }
+
+    /// Whether it has a lane of this endpoint.
+    pub fn knows(&self, endpoint: EndpointId) -> bool {
+        self.lanes.contains_key(&endpoint)
+    }
+
     /// Where an endpoint's breaker stands, for the simulator.
     pub fn breaker(&self, endpoint: EndpointId) -> Option<breaker::State> {
         self.lanes.get(&endpoint).map(|lane| lane.breaker.state())
+    }
+
+    /// Whether the partition's rows and offsets are its own to move.
+    fn serves(&self) -> bool {
+        matches!(self.role, Role::Owner | Role::Draining)
+    }
+
+    /// Sends nothing more, and stores what waits, so that the next owner has nothing to do twice.
+    fn drain(&mut self, now: Time) {
+        self.role = Role::Draining;
+        for endpoint in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.spill(endpoint, now);
+            self.settle(endpoint, now);
+        }
+    }
+
+    /// Writes a change to the store. Until it is durable, loads beware of the rows it moves.
+    fn write(&mut self, write: Write, finished: Option<Offset>) {
+        let id = write.delivery.id;
+        let effect = Effect { id, finished, removed: write.remove, put: write.put, key: order_key(&write.delivery) };
+        if let Some(lane) = self.lanes.get_mut(&id.endpoint) {
+            effect.places().for_each(|place| lane.backlog.moves_at(place));
+        }
+        self.out.unacked.push_back(effect);
+        self.out.actions.push_back(Action::Write(write));
     }
 
     fn finish_offset(&mut self, offset: Offset) {
@@ -217,8 +253,8 @@ impl Shard {
         self.commit.dirty = true;
     }
 
-    /// Whether a delivery has its row on the way, so that the store does not tell the truth about it.
-    fn is_leaving(&self, endpoint: EndpointId, event: Uid) -> bool {
-        self.lanes.get(&endpoint).is_some_and(|lane| lane.backlog.is_leaving(event))
+    /// Whether a delivery has a row on its way, so that the store does not tell the truth about it.
+    fn is_moving(&self, id: DeliveryId) -> bool {
+        self.lanes.get(&id.endpoint).is_some_and(|lane| lane.backlog.moves(id.event))
     }
 }

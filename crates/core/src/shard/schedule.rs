@@ -184,8 +184,7 @@ impl Shard {
     }
 
     fn commit_if_due(&mut self, now: Time) {
-        let serving = matches!(self.role, Role::Owner | Role::Draining);
-        if serving && self.commit.dirty && now >= self.commit.last + self.limits.commit_every {
+        if self.serves() && self.commit.dirty && now >= self.commit.last + self.limits.commit_every {
             self.commit.dirty = false;
             self.commit.last = now;
             self.out.actions.push_back(Action::Commit(self.offsets.progress()));

@@ -1,0 +1,271 @@
+//! Errors as their callers get them: problem documents (RFC 9457).
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use postrider_backend::log::LogError;
+use postrider_backend::store::StoreError;
+use postrider_ingest::{IngestError, Invalid};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Most fields that one problem names.
+const MAX_ERRORS: usize = 100;
+
+/// The sorts of problems; each has its own `type`, title and status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The body or query can't be read at all.
+    Malformed,
+    /// No key, or a wrong one.
+    Unauthorized,
+    /// `X-Tenant` names a tenant that does not exist.
+    NoTenant,
+    /// What the path names does not exist.
+    NotFound,
+    /// The path takes other methods.
+    Method,
+    /// The body did not arrive in time.
+    Slow,
+    /// The object's state does not allow it.
+    Conflict,
+    /// What was asked for is no longer kept.
+    Gone,
+    /// The body is too large.
+    TooLarge,
+    /// The body is of a sort that the path does not take.
+    MediaType,
+    /// It can be read, but fields of it are wrong.
+    Invalid,
+    /// The id or idempotency key belongs to another request.
+    KeyReused,
+    /// Our fault; trying again won't help.
+    Internal,
+    /// Too much at once; later it will work.
+    Busy,
+    /// The log or the store is not available; trying again may help.
+    Unavailable,
+}
+
+impl Kind {
+    fn status(self) -> StatusCode {
+        match self {
+            Kind::Malformed => StatusCode::BAD_REQUEST,
+            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            Kind::NoTenant | Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::Slow => StatusCode::REQUEST_TIMEOUT,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Gone => StatusCode::GONE,
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::Invalid | Kind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Busy | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn slug_and_title(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Malformed => ("malformed", "The request can't be read"),
+            Kind::Unauthorized => ("unauthorized", "An API key is needed"),
+            Kind::NoTenant => ("no-such-tenant", "There is no such tenant"),
+            Kind::NotFound => ("not-found", "There is no such thing"),
+            Kind::Method => ("method-not-allowed", "The path does not take this method"),
+            Kind::Slow => ("request-timeout", "The request took too long to arrive"),
+            Kind::Conflict => ("conflict", "The present state does not allow it"),
+            Kind::Gone => ("gone", "It is no longer kept"),
+            Kind::TooLarge => ("too-large", "The request is too large"),
+            Kind::MediaType => ("unsupported-media-type", "The body's content-type is not taken here"),
+            Kind::Invalid => ("invalid", "Fields of the request are wrong"),
+            Kind::KeyReused => ("idempotency-key-reused", "The key belongs to another request"),
+            Kind::Internal => ("internal", "Something is wrong on our side"),
+            Kind::Busy => ("busy", "Too much is under way"),
+            Kind::Unavailable => ("unavailable", "The service is not available now"),
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// The field's name, dotted where it is nested; empty for the whole.
+    pub(crate) field: String,
+    /// What is wrong, and what would be right.
+    pub(crate) message: String,
+}
+
+/// Why a request was refused. As a response it is unfinished: the gate adds the request's id and writes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: String,
+    errors: Vec<FieldError>,
+}
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemView<'a> {
+    /// Names the sort of problem: `urn:postrider:problem:` and a word for programs to go by.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The sort of problem, for people.
+    title: &'static str,
+    /// The response's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// This problem, for people.
+    detail: &'a str,
+    /// The request's id, as in `x-request-id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    /// The fields that are wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+        Problem { kind, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// Fields that are wrong; beyond a hundred they are only counted.
+    pub(crate) fn fields(mut errors: Vec<FieldError>) -> Problem {
+        let more = errors.len().saturating_sub(MAX_ERRORS);
+        errors.truncate(MAX_ERRORS);
+        let mut detail = match errors.as_slice() {
+            [one] if one.field.is_empty() => one.message.clone(),
+            [one] => format!("`{}` {}", one.field, one.message),
+            many => format!("{} fields are wrong", many.len() + more),
+        };
+        if more > 0 {
+            detail.push_str(", of which the first 100 are named");
+        }
+        Problem { kind: Kind::Invalid, detail, errors }
+    }
+
+    pub(crate) fn field(field: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem::fields(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    pub(crate) fn no(what: &str, id: impl fmt::Display) -> Problem {
+        let id: String = id.to_string().chars().take(100).collect();
+        Problem::new(Kind::NotFound, format!("there is no {what} {id}"))
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.kind == Kind::TooLarge
+    }
+
+    /// Whether the log or the store is at fault, so that the same request may succeed later.
+    pub(crate) fn is_outage(&self) -> bool {
+        self.kind == Kind::Unavailable
+    }
+
+    /// The document without what belongs to a response, for one line of a batch.
+    pub(crate) fn view(&self) -> ProblemView<'_> {
+        let (slug, title) = self.kind.slug_and_title();
+        let kind = format!("urn:postrider:problem:{slug}");
+        ProblemView { kind, title, status: None, detail: &self.detail, request_id: None, errors: &self.errors }
+    }
+
+    /// The whole response; keeps the `headers` that were set already.
+    pub(crate) fn respond(&self, request_id: &HeaderValue, mut headers: HeaderMap) -> Response {
+        let status = self.kind.status();
+        let request_id = request_id.to_str().ok();
+        let document = ProblemView { status: Some(status.as_u16()), request_id, ..self.view() };
+        let body = serde_json::to_vec(&document).expect("texts and numbers always have a JSON form");
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        match self.kind {
+            Kind::Unauthorized => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Kind::Busy | Kind::Unavailable => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Kind::Malformed
+            | Kind::NoTenant
+            | Kind::NotFound
+            | Kind::Method
+            | Kind::Slow
+            | Kind::Conflict
+            | Kind::Gone
+            | Kind::TooLarge
+            | Kind::MediaType
+            | Kind::Invalid
+            | Kind::KeyReused
+            | Kind::Internal => {}
+        }
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.kind.status();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Problem {
+        match invalid {
+            Invalid::Syntax(_) => Problem::new(Kind::Malformed, invalid.to_string()),
+            Invalid::Fields(problems) => {
+                Problem::fields(problems.into_iter().map(|p| FieldError { field: p.field, message: p.message }).collect())
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Problem {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Timeout { .. } => {
+                tracing::warn!(%error, "a request can't be served");
+                Problem::new(Kind::Unavailable, "the store is not available; try again")
+            }
+            StoreError::Damaged(_) => {
+                tracing::error!(%error, "a request can't be served");
+                Problem::new(Kind::Internal, "stored data can't be read; the operator's log says more")
+            }
+            StoreError::TooLong { .. } => Problem::field("", error.to_string()),
+        }
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Problem {
+        match error {
+            LogError::Unavailable { .. } => {
+                tracing::warn!(%error, "a request can't be served");
+                Problem::new(Kind::Unavailable, "the log takes no records now; try again")
+            }
+            LogError::TooLarge { .. } => Problem::new(Kind::TooLarge, error.to_string()),
+            LogError::NoPartition { .. } | LogError::Damaged { .. } | LogError::Unreadable { .. } => {
+                tracing::error!(%error, "a request can't be served");
+                Problem::new(Kind::Internal, "the log can't be used; the operator's log says more")
+            }
+        }
+    }
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Problem {
+        match error {
+            IngestError::Log(error) => error.into(),
+            IngestError::Store(error) => error.into(),
+            IngestError::KeyReused(_) => Problem::new(Kind::KeyReused, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Large artifacts by name: written once and whole, read in parts.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use object_store::local::LocalFileSystem;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+
+/// Parts of a stream that are written at one time.
+const PARTS: usize = 2;
+
+/// Where artifacts lie. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    store: Arc<dyn ObjectStore>,
+}
+
+/// A blob could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    /// There is none of this name.
+    #[error("there is no blob `{name}`")]
+    Missing {
+        /// What was asked for.
+        name: String,
+    },
+    /// The name or the range can't be used.
+    #[error("blob `{name}` can't be addressed: {why}")]
+    Invalid {
+        /// What was asked for.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The folder or service refused, or the stream that was to be written failed. Worth a retry.
+    #[error("blobs are unavailable: {0}")]
+    Unavailable(String),
+}
+
+impl Blobs {
+    /// Keeps blobs in `folder`; made if it does not exist. What is written is durable.
+    pub fn open(folder: &Path) -> Result<Blobs, BlobError> {
+        let failed = |why: String| BlobError::Unavailable(format!("{}: {why}", folder.display()));
+        std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.to_string()))?.with_fsync(true);
+        Ok(Blobs { store: Arc::new(store) })
+    }
+
+    /// Writes a blob, or replaces one. Readers see the old one or the new one, whole.
+    pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let put = self.store.put(&path(name)?, PutPayload::from_bytes(bytes)).await;
+        put.map(drop).map_err(|error| failed(name, error))
+    }
+
+    /// Like [`Blobs::put`] for what does not fit into memory. If `parts` fails, nothing is changed.
+    pub async fn put_stream<E: std::fmt::Display>(&self, name: &str, parts: impl Stream<Item = Result<Bytes, E>>) -> Result<(), BlobError> {
+        let upload = self.store.put_multipart(&path(name)?).await.map_err(|error| failed(name, error))?;
+        let mut upload = WriteMultipart::new(upload);
+        let mut parts = std::pin::pin!(parts);
+        while let Some(part) = parts.next().await {
+            let taken = match part {
+                Ok(part) => upload.wait_for_capacity(PARTS).await.map(|()| upload.put(part)).map_err(|error| failed(name, error)),
+                Err(error) => Err(BlobError::Unavailable(format!("what was to become `{name}` broke off: {error}"))),
+            };
+            if let Err(error) = taken {
+                upload.abort().await.map_err(|error| failed(name, error))?;
+                return Err(error);
+            }
+        }
+        upload.finish().await.map(drop).map_err(|error| failed(name, error))
+    }
+
+    /// A blob's size in bytes.
+    pub async fn size(&self, name: &str) -> Result<u64, BlobError> {
+        self.store.head(&path(name)?).await.map(|meta| meta.size).map_err(|error| failed(name, error))
+    }
+
+    /// Reads a whole blob.
+    pub async fn get(&self, name: &str) -> Result<Bytes, BlobError> {
+        let found = self.store.get(&path(name)?).await.map_err(|error| failed(name, error))?;
+        found.bytes().await.map_err(|error| failed(name, error))
+    }
+
+    /// Reads part of a blob; what lies behind its end is left out.
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, BlobError> {
+        if range.is_empty() {
+            return Err(BlobError::Invalid { name: name.to_owned(), why: "the range is empty".to_owned() });
+        }
+        self.store.get_range(&path(name)?, range).await.map_err(|error| failed(name, error))
+    }
+
+    /// Deletes a blob, if it exists.
+    pub async fn delete(&self, name: &str) -> Result<(), BlobError> {
+        match self.store.delete(&path(name)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed(name, error)),
+        }
+    }
+}
+
+/// Refuses names that lead out of the folder, such as those with `..` in them.
+fn path(name: &str) -> Result<object_store::path::Path, BlobError> {
+    object_store::path::Path::parse(name).map_err(|error| BlobError::Invalid { name: name.to_owned(), why: error.to_string() })
+}
+
+fn failed(name: &str, error: object_store::Error) -> BlobError {
+    match error {
+        object_store::Error::NotFound { .. } => BlobError::Missing { name: name.to_owned() },
+        error => BlobError::Unavailable(format!("`{name}`: {error}")),
+    }
+}

@@ -1,0 +1,242 @@
+//! The one thread that writes. It gathers what is waiting into one atomic batch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Slice};
+use postrider_core::id::Uid;
+use postrider_core::time::Time;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::keys::{self, Key};
+use super::tables::{CLAIM_TTL, Tables, decode, encode, unavailable};
+use crate::store::{Attempt, Claim, Dead, DeadRow, DeliveryWrite, EndRow, EventWrite, Finished, StoreError, Write};
+
+/// Entries at which a batch is written; what waits behind them goes into the next.
+const MAX_GATHERED: usize = 4096;
+/// How often the disk is looked at.
+const CHECK: Duration = Duration::from_millis(200);
+/// Bytes after which the memtables are looked at.
+const SHRINK: u64 = 256 * 1024;
+
+type Done<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What is asked of the writer.
+pub(super) enum Command {
+    Rows { batch: Vec<Write>, done: Done<()> },
+    Claim { key: Vec<u8>, row: ClaimRow, done: Done<Claim> },
+    Object { key: Vec<u8>, value: Option<Bytes>, done: Done<()> },
+}
+
+/// Who took an idempotency key.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct ClaimRow {
+    pub(super) hash: [u8; 32],
+    pub(super) event: Uid,
+    pub(super) at: Time,
+}
+
+/// What a command is answered once its batch is written.
+enum Answer {
+    Written(Done<()>),
+    Claimed(Done<Claim>, Claim),
+}
+
+/// One batch while it is gathered.
+struct Round {
+    batch: OwnedWriteBatch,
+    entries: usize,
+    bytes: u64,
+    durability: PersistMode,
+    answers: Vec<Answer>,
+    /// Claims of this round, which can't be read back before it is written.
+    claims: BTreeMap<Vec<u8>, ClaimRow>,
+    finished: Vec<Arc<Finished>>,
+}
+
+pub(super) struct Writer {
+    tables: Arc<Tables>,
+    feed: broadcast::Sender<Arc<Finished>>,
+    checked: Option<Instant>,
+    trouble: Option<String>,
+    /// Bytes written since the memtables were last looked at.
+    grown: u64,
+    // Reused from row to row, so that encoding allocates nothing.
+    key: Key,
+    value: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(tables: Arc<Tables>, feed: broadcast::Sender<Arc<Finished>>) -> Writer {
+        Writer { tables, feed, checked: None, trouble: None, grown: 0, key: Key::default(), value: Vec::new() }
+    }
+
+    /// Writes until all senders are gone.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            let mut round = Round {
+                batch: self.tables.db.batch(),
+                entries: 0,
+                bytes: 0,
+                durability: PersistMode::Buffer,
+                answers: Vec::new(),
+                claims: BTreeMap::new(),
+                finished: Vec::new(),
+            };
+            let mut gathered = self.gather(&mut round, first);
+            while round.entries < MAX_GATHERED && gathered.is_ok() {
+                let Ok(command) = commands.try_recv() else { break };
+                gathered = self.gather(&mut round, command);
+            }
+            let Round { batch, bytes, durability, answers, finished, .. } = round;
+            let written = gathered.and_then(|()| self.commit(batch.durability(Some(durability)), bytes));
+            if written.is_ok() {
+                for attempt in finished {
+                    // Without listeners there is nobody to tell.
+                    let _ = self.feed.send(attempt);
+                }
+            }
+            for answer in answers {
+                answer.give(&written);
+            }
+        }
+    }
+
+    /// Writes a batch, unless the disk is too full.
+    fn commit(&mut self, batch: OwnedWriteBatch, bytes: u64) -> Result<(), StoreError> {
+        if self.checked.is_none_or(|at| at.elapsed() >= CHECK) {
+            self.checked = Some(Instant::now());
+            self.trouble = self.tables.check().err();
+        }
+        if let Some(why) = &self.trouble {
+            return Err(StoreError::Unavailable(why.clone()));
+        }
+        batch.commit().map_err(unavailable)?;
+        self.grown += bytes;
+        if self.grown > SHRINK {
+            self.grown = 0;
+            // What was committed stays committed; a failure here shows at the next commit.
+            if let Err(error) = self.tables.shrink() {
+                tracing::error!(%error, "the store can't write its memory to disk");
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, round: &mut Round, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Rows { batch, done } => {
+                round.answers.push(Answer::Written(done));
+                round.entries += batch.len();
+                for write in batch {
+                    match write {
+                        Write::Event(event) => self.event(round, &event)?,
+                        Write::Delivery(delivery) => self.delivery(round, delivery)?,
+                    }
+                }
+            }
+            Command::Claim { key, row, done } => {
+                round.entries += 1;
+                round.durability = PersistMode::SyncData;
+                let claim = self.claim(round, key, row);
+                let answer = claim.clone().unwrap_or(Claim::Other);
+                round.answers.push(Answer::Claimed(done, answer));
+                claim?;
+            }
+            Command::Object { key, value, done } => {
+                round.entries += 1;
+                round.durability = PersistMode::SyncData;
+                round.answers.push(Answer::Written(done));
+                match value {
+                    Some(value) => round.insert(&self.tables.config, &key, value.into()),
+                    None => round.batch.remove(&self.tables.config, key),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, round: &mut Round, write: &EventWrite) -> Result<(), StoreError> {
+        let rows = self.tables.rows.get_or_create(write.event.time()).map_err(unavailable)?;
+        let key = self.key.set_event(&write.tenant, write.event, write.chunk);
+        round.insert(&rows, key, encode(&write.row, &mut self.value));
+        Ok(())
+    }
+
+    fn delivery(&mut self, round: &mut Round, write: DeliveryWrite) -> Result<(), StoreError> {
+        let DeliveryWrite { tenant, partition, id, attempt, end, dead, remove, put } = write;
+        if let Some(place) = remove {
+            round.batch.remove(&self.tables.backlog, keys::backlog(partition, id.endpoint, place));
+        }
+        if let Some(row) = put {
+            round.durability = PersistMode::SyncData;
+            let key = keys::backlog(partition, id.endpoint, row.place);
+            round.insert(&self.tables.backlog, &key, encode(&row, &mut self.value));
+        }
+        if attempt.is_none() && end.is_none() && dead == Dead::Keep {
+            return Ok(());
+        }
+        let rows = self.tables.rows.get_or_create(id.event.time()).map_err(unavailable)?;
+        if let Some((end, at)) = end {
+            let key = self.key.set_attempt(&tenant, id, keys::END);
+            round.insert(&rows, key, encode(&EndRow { end, at }, &mut self.value));
+        }
+        match dead {
+            Dead::Keep => {}
+            Dead::Add { at, reason } => {
+                let key = self.key.set_dead(&tenant, id);
+                round.insert(&rows, key, encode(&DeadRow { at, reason }, &mut self.value));
+            }
+            Dead::Remove => round.batch.remove(&rows, self.key.set_dead(&tenant, id)),
+        }
+        if let Some((n, row)) = attempt {
+            let key = self.key.set_attempt(&tenant, id, n);
+            round.insert(&rows, key, encode(&row, &mut self.value));
+            if self.feed.receiver_count() > 0 {
+                round.finished.push(Arc::new(Finished { tenant, attempt: Attempt { id, n, row } }));
+            }
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, round: &mut Round, key: Vec<u8>, row: ClaimRow) -> Result<Claim, StoreError> {
+        let mut taken = round.claims.get(&key).copied();
+        // A claim that still counts was made in this bucket or the one before, each as long as a claim lasts.
+        for keyspace in self.tables.claims.newest_first(row.at - CLAIM_TTL..=row.at) {
+            if taken.is_none() {
+                let value = keyspace.get(&key).map_err(unavailable)?;
+                taken = value.map(|value| decode::<ClaimRow>(&value)).transpose()?;
+            }
+        }
+        match taken {
+            Some(taken) if taken.at + CLAIM_TTL > row.at && taken.hash == row.hash => Ok(Claim::Same { event: taken.event }),
+            Some(taken) if taken.at + CLAIM_TTL > row.at => Ok(Claim::Other),
+            Some(_) | None => {
+                let keyspace = self.tables.claims.get_or_create(row.at).map_err(unavailable)?;
+                round.insert(&keyspace, &key, encode(&row, &mut self.value));
+                round.claims.insert(key, row);
+                Ok(Claim::New)
+            }
+        }
+    }
+}
+
+impl Round {
+    fn insert(&mut self, keyspace: &Keyspace, key: &[u8], value: Slice) {
+        self.bytes += (key.len() + value.len()) as u64;
+        self.batch.insert(keyspace, key, value);
+    }
+}
+
+impl Answer {
+    fn give(self, written: &Result<(), StoreError>) {
+        // Who asked may have given up waiting.
+        match self {
+            Answer::Written(done) => drop(done.send(written.clone())),
+            Answer::Claimed(done, claim) => drop(done.send(written.clone().map(|()| claim))),
+        }
+    }
+}

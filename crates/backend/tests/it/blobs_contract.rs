@@ -1,0 +1,62 @@
+use bytes::Bytes;
+use futures_util::stream;
+use postrider_backend::blobs::{BlobError, Blobs};
+
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod on_local {
+            $(#[tokio::test] async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$name(super::Blobs::open(&dir.path().join("blobs")).unwrap()).await
+            })*
+        }
+    };
+}
+
+contract! {
+    a_blob_is_read_as_it_was_written,
+    a_part_of_a_blob_is_read,
+    a_stream_that_breaks_off_changes_nothing,
+    a_deleted_blob_is_gone,
+    a_name_can_not_lead_elsewhere,
+}
+
+async fn a_blob_is_read_as_it_was_written(blobs: Blobs) {
+    blobs.put("jobs/a.wav", Bytes::from("one")).await.unwrap();
+    blobs.put("jobs/a.wav", Bytes::from("three")).await.unwrap();
+    assert_eq!(blobs.get("jobs/a.wav").await.unwrap(), "three");
+    let part = Bytes::from(vec![7; 3 << 20]);
+    let parts = (0..5).map(|_| Ok::<_, std::io::Error>(part.clone()));
+    blobs.put_stream("jobs/large", stream::iter(parts)).await.unwrap();
+    assert_eq!(blobs.size("jobs/large").await.unwrap(), 15 << 20);
+    assert!(blobs.get("jobs/large").await.unwrap().iter().all(|byte| *byte == 7));
+}
+
+async fn a_part_of_a_blob_is_read(blobs: Blobs) {
+    blobs.put("x", Bytes::from("0123456789")).await.unwrap();
+    assert_eq!(blobs.get_range("x", 2..5).await.unwrap(), "234");
+    assert_eq!(blobs.get_range("x", 8..100).await.unwrap(), "89");
+    assert!(matches!(blobs.get_range("x", 3..3).await, Err(BlobError::Invalid { .. })));
+}
+
+async fn a_stream_that_breaks_off_changes_nothing(blobs: Blobs) {
+    blobs.put("x", Bytes::from("old")).await.unwrap();
+    let parts = [Ok(Bytes::from(vec![1; 6 << 20])), Err("the line went dead")];
+    let error = blobs.put_stream("x", stream::iter(parts)).await.expect_err("it broke off");
+    assert!(error.to_string().contains("the line went dead"), "{error}");
+    assert_eq!(blobs.get("x").await.unwrap(), "old");
+}
+
+async fn a_deleted_blob_is_gone(blobs: Blobs) {
+    blobs.put("x", Bytes::from("old")).await.unwrap();
+    blobs.delete("x").await.unwrap();
+    assert!(matches!(blobs.get("x").await, Err(BlobError::Missing { .. })));
+    blobs.delete("x").await.unwrap();
+}
+
+async fn a_name_can_not_lead_elsewhere(blobs: Blobs) {
+    for name in ["../x", "a/../../x", "/etc/passwd", "a//b"] {
+        let refused = blobs.put(name, Bytes::new()).await;
+        assert!(matches!(refused, Err(BlobError::Invalid { .. })) || name.starts_with('/'), "{name}");
+    }
+}

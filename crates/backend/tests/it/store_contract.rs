@@ -1,0 +1,473 @@
+//! What every store promises, run for each variant.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use postrider_backend::log::{Append, Topic};
+use postrider_backend::store::{
+    AttemptCursor, Body, Claim, Dead, DeliveryFilter, DeliveryWrite, EventFilter, MAX_TENANT, ObjectKind, Store, StoreError, Write, local,
+};
+use postrider_core::attempt::{DeliveryState, End};
+use postrider_core::delivery::Place;
+use postrider_core::id::{DeliveryId, Uid};
+use postrider_core::partition::Partition;
+use postrider_core::time::{Millis, Time};
+
+use crate::world::{
+    DAY, HERE, NOON, World, all, attempt, backlogged, crashed, delivery, endpoint, event, id, open, put, remove, size, uid,
+};
+
+macro_rules! contract {
+    ($($name:ident),* $(,)?) => {
+        mod on_local {
+            $(#[tokio::test] async fn $name() { super::$name(crate::world::World::local()).await })*
+        }
+    };
+}
+
+contract! {
+    a_batch_is_there_as_a_whole,
+    lanes_are_listed_by_their_first_rows,
+    a_backlog_is_read_in_order_within_its_bounds,
+    a_row_moves_within_its_backlog,
+    of_one_key_the_last_write_of_a_batch_counts,
+    a_search_finds_a_row_of_its_own_lane_only,
+    an_event_has_the_targets_of_all_chunks,
+    a_body_in_the_log_is_found,
+    the_state_of_a_delivery_follows_its_rows,
+    no_query_sees_another_tenant,
+    lists_have_no_gaps_and_no_repeats,
+    deliveries_are_filtered,
+    attempts_of_an_endpoint_are_listed,
+    dead_letters_appear_and_vanish,
+    an_idempotency_key_is_taken_once,
+    an_idempotency_key_is_free_again_after_a_day,
+    objects_are_kept_by_kind_and_tenant,
+    old_rows_go_and_free_their_space,
+    listeners_hear_of_attempts,
+    what_has_no_place_in_a_key_is_refused,
+    what_was_acknowledged_survives_a_crash,
+}
+
+async fn orders(store: &Store, to: u128) -> Vec<u64> {
+    let rows = store.load(HERE, endpoint(to), Place::default(), None, 100).await.unwrap();
+    rows.iter().map(|row| row.place.order).collect()
+}
+
+async fn state(world: &World, id: DeliveryId) -> Option<DeliveryState> {
+    world.store.delivery("t", id).await.unwrap().map(|delivery| delivery.state)
+}
+
+async fn a_batch_is_there_as_a_whole(world: World) {
+    let store = world.store.clone();
+    let writer = tokio::spawn(async move {
+        for n in 1..=50 {
+            let id = id(uid(NOON, n), 1);
+            store
+                .write(vec![event("t", id.event, 0, "a.b", &[1]), put(id, n), Write::Delivery(attempt("t", id, 1, DeliveryState::Pending))])
+                .await
+                .unwrap();
+        }
+    });
+    while !writer.is_finished() {
+        // Read from the last written part to the first: what is there later was there before.
+        let events = world.store.events("t", EventFilter::default(), None, 100).await.unwrap().items.len();
+        let waiting = orders(&world.store, 1).await.len();
+        assert!(waiting >= events, "{events} events, but {waiting} rows in the backlog");
+        let attempts = world.store.endpoint_attempts("t", endpoint(1), None, 100).await.unwrap().items.len();
+        assert!(attempts >= waiting, "{waiting} rows in the backlog, but {attempts} attempts");
+    }
+    writer.await.unwrap();
+    assert_eq!(orders(&world.store, 1).await.len(), 50);
+}
+
+async fn lanes_are_listed_by_their_first_rows(world: World) {
+    let lanes: Vec<u128> = (1..=600).collect();
+    let rows = |n: u128| [put(id(uid(NOON, 1), n), 7 + n as u64), put(id(uid(NOON, 2), n), 1000 + n as u64)];
+    world.write(lanes.iter().flat_map(|n| rows(*n)).collect()).await;
+    let elsewhere =
+        DeliveryWrite { partition: Partition(4), put: Some(backlogged(id(uid(NOON, 1), 9), 1)), ..delivery("t", id(uid(NOON, 1), 9)) };
+    world.write(vec![Write::Delivery(elsewhere), remove(id(uid(NOON, 1), 5), 12)]).await;
+    let found = world.store.lanes(HERE).await.unwrap();
+    assert_eq!(found.iter().map(|lane| lane.endpoint.0.0).collect::<Vec<_>>(), lanes);
+    for lane in &found {
+        let n = lane.endpoint.0.0 as u64;
+        let (order, event) = if n == 5 { (1005, uid(NOON, 2)) } else { (7 + n, uid(NOON, 1)) };
+        assert_eq!((lane.first, lane.due, &lane.meta[..]), (Place { order, event }, Time(order), &b"meta"[..]));
+    }
+    assert_eq!(world.store.lanes(Partition(4)).await.unwrap().len(), 1);
+    assert_eq!(world.store.lanes(Partition(2)).await.unwrap(), []);
+}
+
+async fn a_backlog_is_read_in_order_within_its_bounds(world: World) {
+    let (a, b, c) = (id(uid(NOON, 1), 1), id(uid(NOON, 2), 1), id(uid(NOON, 3), 1));
+    world.write(vec![put(c, 256), put(b, 5), put(a, 5), put(id(uid(NOON, 1), 2), 1)]).await;
+    let load = async |from: Place, until, limit| {
+        let rows = world.store.load(HERE, endpoint(1), from, until, limit).await.unwrap();
+        rows.iter().map(|row| row.delivery.id).collect::<Vec<_>>()
+    };
+    assert_eq!(load(Place::default(), None, 10).await, [a, b, c]);
+    assert_eq!(load(Place::default(), None, 2).await, [a, b]);
+    assert_eq!(load(Place { order: 5, event: b.event }, None, 10).await, [b, c]);
+    assert_eq!(load(Place::default(), Some(255), 10).await, [a, b]);
+    assert_eq!(load(Place::default(), Some(256), 10).await, [a, b, c]);
+    assert_eq!(load(Place { order: 300, event: Uid(0) }, Some(200), 10).await, []);
+    let row = world.store.load(HERE, endpoint(1), Place::default(), None, 1).await.unwrap();
+    assert_eq!(row, [backlogged(a, 5)]);
+}
+
+async fn a_row_moves_within_its_backlog(world: World) {
+    let a = id(uid(NOON, 1), 1);
+    world.write(vec![put(a, 10)]).await;
+    for order in 11..60 {
+        let moved =
+            DeliveryWrite { remove: Some(Place { order: order - 1, event: a.event }), put: Some(backlogged(a, order)), ..delivery("t", a) };
+        let (_, seen) = tokio::join!(world.write(vec![Write::Delivery(moved)]), orders(&world.store, 1));
+        assert_eq!(seen.len(), 1, "it must be in one place at any time, not in {seen:?}");
+    }
+    assert_eq!(orders(&world.store, 1).await, [59]);
+}
+
+async fn of_one_key_the_last_write_of_a_batch_counts(world: World) {
+    let (a, b) = (id(uid(NOON, 1), 1), id(uid(NOON, 2), 1));
+    world.write(vec![put(a, 1), remove(a, 1), put(b, 2), remove(b, 2), put(b, 2)]).await;
+    assert_eq!(orders(&world.store, 1).await, [2]);
+    let copy = crashed(&world);
+    assert_eq!(orders(&open(copy.path(), &world.log), 1).await, [2]);
+}
+
+async fn a_search_finds_a_row_of_its_own_lane_only(world: World) {
+    let (a, b) = (id(uid(NOON, 1), 1), id(uid(NOON, 2), 2));
+    world.write(vec![put(a, 10), put(b, 5)]).await;
+    assert_eq!(world.store.find(HERE, endpoint(1), a.event).await.unwrap(), Some(backlogged(a, 10)));
+    assert_eq!(world.store.find(HERE, endpoint(1), b.event).await.unwrap(), None);
+    assert_eq!(world.store.find(Partition(4), endpoint(1), a.event).await.unwrap(), None);
+}
+
+async fn an_event_has_the_targets_of_all_chunks(world: World) {
+    let e = uid(NOON, 1);
+    world.write(vec![event("t", e, 1, "x", &[3]), event("t", e, 0, "a.b", &[1, 2]), event("t", uid(NOON, 2), 0, "x", &[9])]).await;
+    let found = world.store.event("t", e).await.unwrap().unwrap();
+    assert_eq!(found.row.kind, "a.b");
+    assert_eq!(found.row.targets.iter().map(|t| t.endpoint.0.0).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(found.body.as_deref(), Some(&b"{}"[..]));
+    assert_eq!(world.store.event("t", uid(NOON, 7)).await.unwrap(), None);
+    let listed = world.store.events("t", EventFilter::default(), None, 10).await.unwrap().items;
+    assert_eq!(listed.iter().map(|e| e.row.targets.len()).collect::<Vec<_>>(), [1, 3]);
+}
+
+async fn a_body_in_the_log_is_found(world: World) {
+    let append = Append { topic: Topic::Events, partition: Partition(0), meta: Bytes::new(), payload: Bytes::from_static(b"the body") };
+    let offset = world.log.append(vec![append]).await.unwrap()[0];
+    let Write::Event(mut write) = event("t", uid(NOON, 1), 0, "a.b", &[1]) else { unreachable!() };
+    write.row.body = Body::At(offset);
+    world.write(vec![Write::Event(write)]).await;
+    let found = world.store.event("t", uid(NOON, 1)).await.unwrap().unwrap();
+    assert_eq!(found.body.as_deref(), Some(&b"the body"[..]));
+}
+
+async fn the_state_of_a_delivery_follows_its_rows(world: World) {
+    use DeliveryState::{Canceled, Failed, Pending, Succeeded};
+    let d = id(uid(NOON, 1), 1);
+    assert_eq!(state(&world, d).await, None);
+    world.write(vec![event("t", d.event, 0, "a.b", &[1])]).await;
+    assert_eq!(state(&world, d).await, Some(Pending));
+    assert_eq!(state(&world, id(d.event, 2)).await, None, "the event does not go there");
+    for (n, expected) in [(1, Pending), (2, Failed), (3, Succeeded)] {
+        world.write(vec![Write::Delivery(attempt("t", d, n, expected))]).await;
+        assert_eq!(state(&world, d).await, Some(expected));
+    }
+    let detail = world.store.delivery("t", d).await.unwrap().unwrap();
+    assert_eq!(detail.history.attempts.iter().map(|a| a.n).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((detail.kind.as_str(), detail.url.as_deref()), ("a.b", Some("http://1/")));
+    let end = |at| DeliveryWrite { end: Some((End::Canceled, Time(at))), ..delivery("t", d) };
+    world.write(vec![Write::Delivery(end(NOON + 10_000))]).await;
+    assert_eq!(state(&world, d).await, Some(Canceled));
+    world.write(vec![Write::Delivery(attempt("t", d, 20, Succeeded))]).await;
+    assert_eq!(state(&world, d).await, Some(Succeeded), "a replay goes on after an end");
+    assert_eq!(world.store.attempts("t", d).await.unwrap().attempts.len(), 4);
+}
+
+async fn no_query_sees_another_tenant(world: World) {
+    let tenants = ["", "a", "ab", "a\u{1}", "b"];
+    let store = &world.store;
+    for (n, tenant) in tenants.iter().enumerate() {
+        let d = id(uid(NOON, n as u64), 1);
+        let dead = Dead::Add { at: Time(NOON), reason: (*tenant).to_owned() };
+        let failed = DeliveryWrite { dead, ..attempt(tenant, d, 1, DeliveryState::Failed) };
+        world.write(vec![event(tenant, d.event, 0, tenant, &[1]), Write::Delivery(failed)]).await;
+        store.put_object(ObjectKind::Endpoint, tenant, "x", Bytes::copy_from_slice(tenant.as_bytes())).await.unwrap();
+        assert_eq!(store.claim(tenant, "key", [0; 32], d.event, Time(NOON)).await.unwrap(), Claim::New);
+    }
+    for (n, tenant) in tenants.iter().enumerate() {
+        let own = id(uid(NOON, n as u64), 1);
+        for (k, other) in tenants.iter().enumerate() {
+            let d = id(uid(NOON, k as u64), 1);
+            assert_eq!(store.event(tenant, d.event).await.unwrap().is_some(), n == k, "{tenant:?} reads {other:?}");
+            assert_eq!(store.delivery(tenant, d).await.unwrap().is_some(), n == k);
+            assert_eq!(store.attempts(tenant, d).await.unwrap().attempts.is_empty(), n != k);
+        }
+        let events = store.events(tenant, EventFilter::default(), None, 100).await.unwrap().items;
+        assert_eq!(events.iter().map(|e| e.id).collect::<Vec<_>>(), [own.event]);
+        for state in [None, Some(DeliveryState::Failed)] {
+            for to in [None, Some(endpoint(1))] {
+                let filter = DeliveryFilter { state, endpoint: to, ..Default::default() };
+                let found = store.deliveries(tenant, filter, None, 100).await.unwrap().items;
+                assert_eq!(found.iter().map(|d| d.id).collect::<Vec<_>>(), [own]);
+            }
+        }
+        let dead = store.dead_letters(tenant, None, 100).await.unwrap().items;
+        assert_eq!(dead.iter().map(|d| d.dead.reason.as_str()).collect::<Vec<_>>(), [*tenant]);
+        let attempts = store.endpoint_attempts(tenant, endpoint(1), None, 100).await.unwrap().items;
+        assert_eq!(attempts.iter().map(|a| a.id).collect::<Vec<_>>(), [own]);
+        let objects = store.list_objects(ObjectKind::Endpoint, tenant, None, 100).await.unwrap();
+        assert_eq!(objects, [("x".to_owned(), Bytes::copy_from_slice(tenant.as_bytes()))]);
+        assert_eq!(store.claim(tenant, "key", [0; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Same { event: own.event });
+    }
+}
+
+async fn lists_have_no_gaps_and_no_repeats(world: World) {
+    // Three days, four targets each, in two chunks; every delivery failed.
+    let mut written = BTreeSet::new();
+    for n in 0..30 {
+        let e = uid(NOON + n * DAY / 10, n);
+        let mut batch = vec![event("t", e, 0, "a.b", &[1, 3]), event("t", e, 1, "a.b", &[2, 4])];
+        for to in 1..=4 {
+            written.insert(id(e, to));
+            let dead = Dead::Add { at: Time(NOON), reason: "gone".to_owned() };
+            batch.push(Write::Delivery(DeliveryWrite { dead, ..attempt("t", id(e, to), 1, DeliveryState::Failed) }));
+            batch.push(Write::Delivery(attempt("t", id(e, to), 2, DeliveryState::Failed)));
+        }
+        world.write(batch).await;
+    }
+    let newest_first: Vec<DeliveryId> = written.iter().rev().copied().collect();
+    let store = &world.store;
+    for limit in [1, 7, 40, 120, 500] {
+        for state in [None, Some(DeliveryState::Failed)] {
+            for to in [None, Some(endpoint(2))] {
+                let filter = DeliveryFilter { state, endpoint: to, ..Default::default() };
+                let found = all(limit, async |before| {
+                    let page = store.deliveries("t", filter.clone(), before, limit).await.unwrap();
+                    (page.items.iter().map(|d| d.id).collect(), page.next)
+                });
+                let expected: Vec<_> = newest_first.iter().filter(|id| to.is_none_or(|to| to == id.endpoint)).copied().collect();
+                assert_eq!(found.await, expected, "limit {limit}, state {state:?}, endpoint {to:?}");
+            }
+        }
+        let dead = all(limit, async |before| {
+            let page = store.dead_letters("t", before, limit).await.unwrap();
+            (page.items.iter().map(|d| d.delivery.id).collect(), page.next)
+        });
+        assert_eq!(dead.await, newest_first);
+        let events = all(limit, async |before| {
+            let page = store.events("t", EventFilter::default(), before, limit).await.unwrap();
+            (page.items.iter().map(|e| e.id).collect(), page.next)
+        });
+        let expected: BTreeSet<Uid> = written.iter().map(|id| id.event).collect();
+        assert_eq!(events.await, expected.into_iter().rev().collect::<Vec<_>>());
+    }
+}
+
+async fn deliveries_are_filtered(world: World) {
+    use DeliveryState::{Canceled, Failed, Pending, Succeeded};
+    let at = |n: u64| uid(NOON + n * 1000, n);
+    for (n, state) in [(1, Pending), (2, Succeeded), (3, Failed), (4, Pending)] {
+        world.write(vec![event("t", at(n), 0, "a.b", &[1]), Write::Delivery(attempt("t", id(at(n), 1), 1, state))]).await;
+    }
+    let canceled = DeliveryWrite { end: Some((End::Canceled, Time(NOON + 50_000))), ..delivery("t", id(at(5), 1)) };
+    world.write(vec![event("t", at(5), 0, "c", &[1]), Write::Delivery(canceled), event("t", at(6), 0, "c", &[1, 2])]).await;
+    let dead = Dead::Add { at: Time(NOON), reason: "gone".to_owned() };
+    world.write(vec![Write::Delivery(DeliveryWrite { dead, ..delivery("t", id(at(3), 1)) })]).await;
+    let found = async |filter: DeliveryFilter| {
+        let page = world.store.deliveries("t", filter, None, 100).await.unwrap();
+        page.items.iter().map(|d| (d.id.event.time().0 - NOON) / 1000).collect::<Vec<_>>()
+    };
+    let all = DeliveryFilter::default();
+    let to = Some(endpoint(1));
+    assert_eq!(found(all.clone()).await, [6, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(found(DeliveryFilter { endpoint: to, ..all.clone() }).await, [5, 4, 3, 2, 1]);
+    assert_eq!(found(DeliveryFilter { endpoint: to, state: Some(Pending), ..all.clone() }).await, [6, 4, 1]);
+    assert_eq!(found(DeliveryFilter { state: Some(Succeeded), ..all.clone() }).await, [2]);
+    assert_eq!(found(DeliveryFilter { state: Some(Failed), ..all.clone() }).await, [3]);
+    for endpoint in [None, to] {
+        assert_eq!(found(DeliveryFilter { endpoint, state: Some(Canceled), ..all.clone() }).await, [5]);
+    }
+    assert_eq!(found(DeliveryFilter { endpoint: to, kind: Some("c".to_owned()), ..all.clone() }).await, [5]);
+    assert_eq!(found(DeliveryFilter { kind: Some("c".to_owned()), ..all.clone() }).await, [6, 6, 5]);
+    let (since, until) = (Some(Time(NOON + 2000)), Some(Time(NOON + 4000)));
+    for endpoint in [None, to] {
+        assert_eq!(found(DeliveryFilter { endpoint, since, until, ..all.clone() }).await, [3, 2]);
+    }
+    let kinds = world.store.events("t", EventFilter { kind: Some("c".to_owned()), since, until: None }, None, 10).await.unwrap();
+    assert_eq!(kinds.items.len(), 2);
+}
+
+async fn attempts_of_an_endpoint_are_listed(world: World) {
+    for n in 1..=3 {
+        for to in [1, 2] {
+            let d = id(uid(NOON + n * DAY, n), to);
+            let ended = DeliveryWrite { end: Some((End::Expired, Time(NOON))), ..attempt("t", d, 2, DeliveryState::Failed) };
+            world.write(vec![Write::Delivery(attempt("t", d, 1, DeliveryState::Pending)), Write::Delivery(ended)]).await;
+        }
+    }
+    for limit in [1, 2, 4, 100] {
+        let found = all(limit, async |before: Option<AttemptCursor>| {
+            let page = world.store.endpoint_attempts("t", endpoint(1), before, limit).await.unwrap();
+            (page.items.iter().map(|a| ((a.id.event.time().0 - NOON) / DAY, a.n)).collect(), page.next)
+        });
+        assert_eq!(found.await, [(3, 2), (3, 1), (2, 2), (2, 1), (1, 2), (1, 1)]);
+    }
+}
+
+async fn dead_letters_appear_and_vanish(world: World) {
+    let d = id(uid(NOON, 1), 1);
+    let listed = async || {
+        let dead = world.store.dead_letters("t", None, 10).await.unwrap().items;
+        let failed = world
+            .store
+            .deliveries("t", DeliveryFilter { state: Some(DeliveryState::Failed), ..Default::default() }, None, 10)
+            .await
+            .unwrap();
+        (dead.into_iter().map(|d| d.dead.reason).collect::<Vec<_>>(), failed.items.len())
+    };
+    assert_eq!(listed().await, (vec![], 0));
+    let dead = Dead::Add { at: Time(NOON), reason: "410".to_owned() };
+    world
+        .write(vec![
+            event("t", d.event, 0, "a.b", &[1]),
+            Write::Delivery(DeliveryWrite { dead, ..attempt("t", d, 1, DeliveryState::Failed) }),
+        ])
+        .await;
+    assert_eq!(listed().await, (vec!["410".to_owned()], 1));
+    world.write(vec![Write::Delivery(DeliveryWrite { dead: Dead::Remove, ..attempt("t", d, 2, DeliveryState::Succeeded) })]).await;
+    assert_eq!(listed().await, (vec![], 0));
+}
+
+async fn an_idempotency_key_is_taken_once(world: World) {
+    let claims = (1..=100_u64).map(|n| {
+        let store = world.store.clone();
+        tokio::spawn(async move { (n, store.claim("t", "key", [7; 32], uid(NOON, n), Time(NOON)).await.unwrap()) })
+    });
+    let (mut winner, mut others) = (None, Vec::new());
+    for claim in claims.collect::<Vec<_>>() {
+        match claim.await.unwrap() {
+            (n, Claim::New) => assert_eq!(winner.replace(uid(NOON, n)), None, "taken twice"),
+            (_, Claim::Same { event }) => others.push(event),
+            (_, Claim::Other) => panic!("the request is the same"),
+        }
+    }
+    let winner = winner.expect("somebody takes it");
+    assert!(others.iter().all(|event| *event == winner));
+    assert_eq!(world.store.claim("t", "key", [8; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Other);
+    let copy = crashed(&world);
+    let reopened = open(copy.path(), &world.log);
+    assert_eq!(reopened.claim("t", "key", [7; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Same { event: winner });
+}
+
+async fn an_idempotency_key_is_free_again_after_a_day(world: World) {
+    let claim = async |n, at| world.store.claim("t", "key", [7; 32], uid(NOON, n), Time(at)).await.unwrap();
+    assert_eq!(claim(1, NOON).await, Claim::New);
+    assert_eq!(claim(2, NOON + DAY - 1).await, Claim::Same { event: uid(NOON, 1) });
+    assert_eq!(claim(3, NOON + DAY).await, Claim::New);
+    assert_eq!(claim(4, NOON + DAY + 1).await, Claim::Same { event: uid(NOON, 3) });
+    assert_eq!(world.store.expire(Time(NOON + 2 * DAY)).await.unwrap(), 1);
+    assert_eq!(claim(5, NOON + 2 * DAY - 1).await, Claim::Same { event: uid(NOON, 3) });
+}
+
+async fn objects_are_kept_by_kind_and_tenant(world: World) {
+    let store = &world.store;
+    for id in ["a", "ab", "b", "c"] {
+        store.put_object(ObjectKind::Endpoint, "t", id, Bytes::from(id)).await.unwrap();
+    }
+    store.put_object(ObjectKind::Endpoint, "t", "b", Bytes::from("new")).await.unwrap();
+    store.put_object(ObjectKind::ApiKey, "t", "z", Bytes::from("key")).await.unwrap();
+    store.delete_object(ObjectKind::Endpoint, "t", "c").await.unwrap();
+    store.delete_object(ObjectKind::Endpoint, "t", "never there").await.unwrap();
+    assert_eq!(store.get_object(ObjectKind::Endpoint, "t", "b").await.unwrap(), Some(Bytes::from("new")));
+    assert_eq!(store.get_object(ObjectKind::Endpoint, "t", "c").await.unwrap(), None);
+    let list = async |after: Option<&str>, limit| {
+        let objects = store.list_objects(ObjectKind::Endpoint, "t", after, limit).await.unwrap();
+        objects.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, 10).await, ["a", "ab", "b"]);
+    assert_eq!(list(None, 2).await, ["a", "ab"]);
+    assert_eq!(list(Some("a"), 2).await, ["ab", "b"]);
+    assert_eq!(list(Some("b"), 2).await, Vec::<String>::new());
+}
+
+async fn old_rows_go_and_free_their_space(world: World) {
+    let folder = world.dir.path().join("store");
+    let write = async |at, rows: u64| {
+        for part in 0..rows / 500 {
+            let rows = (part * 500..part * 500 + 500).map(|n| {
+                let mut write = attempt("t", id(uid(at, n), u128::from(n)), 1, DeliveryState::Succeeded);
+                // Hard to compress, so that space is really taken.
+                let noise = (0..60).flat_map(|k| (n * 60 + k).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect::<Vec<u8>>();
+                write.attempt.as_mut().unwrap().1.report.body = noise.into();
+                Write::Delivery(write)
+            });
+            world.write(rows.collect()).await;
+        }
+    };
+    write(NOON, 50_000).await;
+    write(NOON + DAY, 500).await;
+    let before = size(&folder.join("keyspaces"));
+    assert!(before > 15_000_000, "{before} bytes");
+    assert_eq!(world.store.expire(Time(NOON + 30 * DAY)).await.unwrap(), 0);
+    assert_eq!(world.store.expire(Time(NOON + 31 * DAY)).await.unwrap(), 1);
+    assert!(world.store.attempts("t", id(uid(NOON, 7), 7)).await.unwrap().attempts.is_empty());
+    assert_eq!(world.store.attempts("t", id(uid(NOON + DAY, 7), 7)).await.unwrap().attempts.len(), 1);
+    // Files go when nothing refers to them any more: the journal does until it turns over.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while size(&folder.join("keyspaces")) > before / 4 {
+        assert!(std::time::Instant::now() < deadline, "still {} of {before} bytes", size(&folder.join("keyspaces")));
+        write(NOON + 2 * DAY, 500).await;
+        world.store.expire(Time(NOON + 33 * DAY)).await.unwrap();
+    }
+}
+
+async fn listeners_hear_of_attempts(world: World) {
+    let d = id(uid(NOON, 1), 1);
+    world.write(vec![Write::Delivery(attempt("t", d, 1, DeliveryState::Pending))]).await;
+    let mut feed = world.store.subscribe();
+    world.write(vec![Write::Delivery(attempt("t", d, 2, DeliveryState::Succeeded)), put(d, 1)]).await;
+    let heard = feed.recv().await.unwrap();
+    assert_eq!((&*heard.tenant, heard.attempt.id, heard.attempt.n), ("t", d, 2));
+    assert!(feed.try_recv().is_err(), "nothing else was attempted");
+}
+
+async fn what_has_no_place_in_a_key_is_refused(world: World) {
+    let tenant = "x".repeat(MAX_TENANT + 1);
+    let refused = StoreError::TooLong { what: "a tenant's name", limit: MAX_TENANT };
+    assert_eq!(world.store.write(vec![event(&tenant, uid(NOON, 1), 0, "a", &[])]).await, Err(refused.clone()));
+    assert_eq!(world.store.event(&tenant, uid(NOON, 1)).await, Err(refused));
+    let key = "k".repeat(70_000);
+    assert!(matches!(world.store.claim("t", &key, [0; 32], Uid(0), Time(NOON)).await, Err(StoreError::TooLong { .. })));
+    assert_eq!(world.store.health(), Ok(()));
+}
+
+async fn what_was_acknowledged_survives_a_crash(world: World) {
+    let d = id(uid(NOON, 1), 1);
+    let dead = Dead::Add { at: Time(NOON), reason: "gone".to_owned() };
+    let failed = DeliveryWrite { dead, ..attempt("t", d, 1, DeliveryState::Failed) };
+    world.write(vec![event("t", d.event, 0, "a.b", &[1]), Write::Delivery(failed), put(id(uid(NOON, 2), 1), 77)]).await;
+    world.store.put_object(ObjectKind::Tenant, "", "t", Bytes::from("tenant")).await.unwrap();
+    let copy = crashed(&world);
+    let reopened = open(copy.path(), &world.log);
+    assert_eq!(reopened.delivery("t", d).await.unwrap(), world.store.delivery("t", d).await.unwrap());
+    assert_eq!(reopened.dead_letters("t", None, 10).await.unwrap().items.len(), 1);
+    assert_eq!(orders(&reopened, 1).await, [77]);
+    assert_eq!(reopened.get_object(ObjectKind::Tenant, "", "t").await.unwrap(), Some(Bytes::from("tenant")));
+}
+
+#[tokio::test]
+async fn a_closed_local_store_opens_again_and_an_open_one_does_not() {
+    let World { store, log, dir } = World::local();
+    let options = local::Options { folder: dir.path().join("store"), retention: Millis(DAY) };
+    let refused = local::Store::open(&options, log.clone()).err().expect("it is in use").to_string();
+    assert!(refused.contains("in use"), "{refused}");
+    store.write(vec![put(id(uid(NOON, 1), 1), 5)]).await.unwrap();
+    drop(store);
+    let reopened = Store::Local(local::Store::open(&options, log).expect("it was closed"));
+    assert_eq!(orders(&reopened, 1).await, [5]);
+}

@@ -1,0 +1,85 @@
+//! One attempt: look the endpoint up, sign, post, report.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_backend::directory::Directory;
+use postrider_core::attempt::{Answer, Failure, Report};
+use postrider_core::id::DeliveryId;
+use postrider_core::partition::Partition;
+use postrider_core::record::Envelope;
+use postrider_core::shard::Attempt;
+use postrider_core::time::Millis;
+use postrider_egress::{Message, Post, Sender, delivery_headers};
+use postrider_ingest::clock;
+
+use crate::targets::{Prepared, Targets, resolve};
+
+/// Longest that connecting may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Before an endpoint that could not be looked up is looked up again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a worker sends with.
+pub(crate) struct Outlet {
+    pub(crate) sender: Sender,
+    pub(crate) targets: Targets,
+    pub(crate) directory: Directory,
+}
+
+/// An attempt that ended.
+pub(crate) struct Landed {
+    pub(crate) partition: Partition,
+    pub(crate) id: DeliveryId,
+    pub(crate) report: Report,
+}
+
+/// Makes one attempt. Ends within its time-out, but for a store that can't say where to send.
+pub(crate) async fn make(outlet: Rc<Outlet>, partition: Partition, attempt: Attempt) -> Landed {
+    let id = attempt.delivery.id;
+    let report = match Envelope::decode(&attempt.delivery.meta) {
+        Ok(envelope) => match prepared(&outlet, &envelope).await {
+            Some(prepared) => post(&outlet.sender, &prepared, &envelope, &attempt).await,
+            None => unsent("the endpoint was deleted, or its URL can't be used"),
+        },
+        Err(error) => unsent(&error.to_string()),
+    };
+    Landed { partition, id, report }
+}
+
+async fn prepared(outlet: &Outlet, envelope: &Envelope<'_>) -> Option<Rc<Prepared>> {
+    if let Some(ready) = outlet.targets.get(envelope.endpoint, clock::now()) {
+        return Some(ready);
+    }
+    loop {
+        match resolve(&outlet.directory, envelope).await {
+            Ok(endpoint) => return endpoint.and_then(|endpoint| outlet.targets.prepare(&endpoint, clock::now())),
+            // Not the receiver's fault, so it costs the delivery nothing but time.
+            Err(error) => tracing::warn!(%error, endpoint = %envelope.endpoint, "an endpoint can't be looked up; trying again"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+async fn post(sender: &Sender, prepared: &Prepared, envelope: &Envelope<'_>, attempt: &Attempt) -> Report {
+    let now = clock::now();
+    let body = &attempt.delivery.payload;
+    let message = Message {
+        id: &attempt.delivery.id.to_string(),
+        timestamp: now.0 / 1000,
+        kind: envelope.kind,
+        attempt: attempt.number,
+        correlation_id: envelope.correlation_id,
+        traceparent: envelope.traceparent,
+        body,
+    };
+    let headers = delivery_headers(&prepared.signer, &message, &prepared.headers);
+    let timeout = attempt.timeout.into();
+    sender.send(&prepared.target, Post { headers, body: body.clone(), connect_timeout: CONNECT, timeout }, now).await
+}
+
+fn unsent(why: &str) -> Report {
+    let answer = Answer::Failed { failure: Failure::Connect, detail: why.to_owned() };
+    Report { started: clock::now(), took: Millis(0), answer, body: Bytes::new() }
+}

@@ -1,0 +1,214 @@
+//! A worker's writes to the store: one queue, in order, in batches, off the delivery path.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use postrider_backend::log::{Append, Log, Topic};
+use postrider_backend::store::{AttemptRow, Dead, DeliveryWrite, EventWrite, Store, Write};
+use postrider_core::attempt::{Answer, DeliveryState, End};
+use postrider_core::delivery::Backlogged;
+use postrider_core::partition::Partition;
+use postrider_core::record::Envelope;
+use postrider_core::shard::{Recorded, Write as Change};
+use postrider_ingest::{Ingest, Source, Submission};
+use tokio::time::Instant;
+
+/// Most writes of one batch.
+const BATCH: usize = 256;
+/// Longest that a write waits for company.
+const GATHER: Duration = Duration::from_millis(5);
+/// Before a batch that failed is written again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// The event that says a delivery was given up. One about such an event would never end.
+pub(crate) const EXHAUSTED: &str = "webhook.delivery.exhausted";
+
+/// Writes that wait, and the batch that is being written.
+///
+/// Bounded by the shards: each stops sending and reading while too many of its writes are unacknowledged.
+pub(crate) struct Outbox {
+    sinks: Sinks,
+    queue: VecDeque<Queued>,
+    /// When the oldest waiting write came.
+    since: Option<Instant>,
+    writing: Option<LocalBoxFuture<'static, Vec<Partition>>>,
+    tenant: Arc<str>,
+}
+
+/// Where writes go: the store and, for what is given up, the log and the sender's other endpoints.
+#[derive(Clone)]
+pub(crate) struct Sinks {
+    pub(crate) store: Store,
+    pub(crate) log: Log,
+    pub(crate) ingest: Arc<Ingest>,
+}
+
+enum Queued {
+    Event(EventWrite),
+    Delivery(Partition, Change),
+}
+
+/// A delivery that was given up, told to the dead-letter topic and to the tenant's endpoints.
+struct Obituary {
+    tenant: Arc<str>,
+    record: Append,
+    event: Option<serde_json::Value>,
+}
+
+impl Outbox {
+    pub(crate) fn new(sinks: Sinks) -> Outbox {
+        Outbox { sinks, queue: VecDeque::new(), since: None, writing: None, tenant: Arc::from("") }
+    }
+
+    /// The tenant's name, shared between rows.
+    pub(crate) fn tenant(&mut self, name: &str) -> Arc<str> {
+        if &*self.tenant != name {
+            self.tenant = Arc::from(name);
+        }
+        self.tenant.clone()
+    }
+
+    /// Queues a chunk of an event's row.
+    pub(crate) fn push_event(&mut self, write: EventWrite) {
+        self.push(Queued::Event(write));
+    }
+
+    /// Queues a shard's write.
+    pub(crate) fn push_change(&mut self, partition: Partition, change: Change) {
+        self.push(Queued::Delivery(partition, change));
+    }
+
+    fn push(&mut self, queued: Queued) {
+        self.since.get_or_insert_with(Instant::now);
+        self.queue.push_back(queued);
+    }
+
+    /// Waits until a batch is durable; says which partition each of its changes belongs to, in order.
+    ///
+    /// Never ready while nothing waits. Cancelling loses nothing.
+    pub(crate) async fn written(&mut self) -> Vec<Partition> {
+        if self.writing.is_none() {
+            let Some(since) = self.since else { return std::future::pending().await };
+            if self.queue.len() < BATCH {
+                tokio::time::sleep_until(since + GATHER).await;
+            }
+            self.writing = Some(self.begin());
+        }
+        let partitions = match &mut self.writing {
+            Some(writing) => writing.await,
+            None => Vec::new(),
+        };
+        self.writing = None;
+        partitions
+    }
+
+    fn begin(&mut self) -> LocalBoxFuture<'static, Vec<Partition>> {
+        let batch: Vec<Queued> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
+        self.since = if self.queue.is_empty() { None } else { self.since };
+        let mut writes = Vec::with_capacity(batch.len());
+        let mut partitions = Vec::with_capacity(batch.len());
+        let mut obituaries = Vec::new();
+        for queued in batch {
+            match queued {
+                Queued::Event(event) => writes.push(Write::Event(event)),
+                Queued::Delivery(partition, change) => {
+                    partitions.push(partition);
+                    self.convert(partition, change, &mut writes, &mut obituaries);
+                }
+            }
+        }
+        write_all(self.sinks.clone(), writes, obituaries, partitions).boxed_local()
+    }
+
+    fn convert(&mut self, partition: Partition, change: Change, writes: &mut Vec<Write>, obituaries: &mut Vec<Obituary>) {
+        // A shard's deliveries were read from envelopes of this build.
+        let meta = change.delivery.meta.clone();
+        let Ok(envelope) = Envelope::decode(&meta) else { return };
+        let tenant = self.tenant(envelope.tenant);
+        let is_dead_letter = change.is_dead_letter();
+        let Change { delivery, at, attempt, end, remove, put } = change;
+        let mut dead = Dead::Keep;
+        if is_dead_letter {
+            let reason = reason(attempt.as_ref(), end);
+            obituaries.push(obituary(&tenant, partition, &envelope, delivery.payload.clone(), delivery.attempts, &reason));
+            dead = Dead::Add { at, reason };
+        } else if delivery.attempts > 1 && attempt.as_ref().is_some_and(|a| a.state == DeliveryState::Succeeded) {
+            dead = Dead::Remove;
+        }
+        let id = delivery.id;
+        writes.push(Write::Delivery(DeliveryWrite {
+            tenant,
+            partition,
+            id,
+            attempt: attempt.map(|Recorded { number, report, next, state }| {
+                (number, AttemptRow { report, next, state, kind: envelope.kind.to_owned() })
+            }),
+            end: end.map(|end| (end, at)),
+            dead,
+            remove,
+            put: put.map(|(place, due)| Backlogged { place, due, delivery }),
+        }));
+    }
+}
+
+/// Writes a batch however long it takes: what is not written is not acknowledged, and the shards wait.
+async fn write_all(sinks: Sinks, writes: Vec<Write>, obituaries: Vec<Obituary>, partitions: Vec<Partition>) -> Vec<Partition> {
+    if !obituaries.is_empty() {
+        announce(&sinks, obituaries).await;
+    }
+    while let Err(error) = sinks.store.write(writes.clone()).await {
+        tracing::warn!(%error, rows = writes.len(), "the store takes no rows; trying again");
+        tokio::time::sleep(AGAIN).await;
+    }
+    partitions
+}
+
+/// Tells of deliveries that were given up, before their rows say so: a crash in between repeats it.
+async fn announce(sinks: &Sinks, obituaries: Vec<Obituary>) {
+    let records: Vec<Append> = obituaries.iter().map(|obituary| obituary.record.clone()).collect();
+    while let Err(error) = sinks.log.append(records.clone()).await {
+        tracing::warn!(%error, records = records.len(), "dead letters can't be appended; trying again");
+        tokio::time::sleep(AGAIN).await;
+    }
+    for Obituary { tenant, event, .. } in obituaries {
+        let Some(event) = event else { continue };
+        let json = serde_json::json!({ "type": EXHAUSTED, "data": event, "source": "postrider" }).to_string();
+        let Ok(submission) = Submission::from_json(json.as_bytes()) else { continue };
+        let source = Source { tenant: &tenant, idempotency_key: None, traceparent: None };
+        while let Err(error) = sinks.ingest.submit(source, &submission, json.as_bytes()).await {
+            tracing::warn!(%error, "an event about a dead letter can't be taken in; trying again");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+fn obituary(tenant: &Arc<str>, partition: Partition, envelope: &Envelope<'_>, payload: Bytes, attempts: u32, reason: &str) -> Obituary {
+    let event = (envelope.kind != EXHAUSTED).then(|| {
+        serde_json::json!({
+            "delivery_id": envelope.id().to_string(),
+            "event_id": envelope.event.to_string(),
+            "event_type": envelope.kind,
+            "webhook_id": envelope.endpoint.to_string(),
+            "url": envelope.url,
+            "attempts": attempts,
+            "reason": reason,
+        })
+    });
+    let meta = Envelope { attempts, row: None, ..envelope.clone() }.encode();
+    let record = Append { topic: Topic::DeadLetters, partition, meta: meta.into(), payload };
+    Obituary { tenant: tenant.clone(), record, event }
+}
+
+/// Why a delivery was given up, for its endpoint's owner.
+fn reason(attempt: Option<&Recorded>, end: Option<End>) -> String {
+    match (attempt.map(|attempt| &attempt.report.answer), end) {
+        (Some(Answer::Status { code: 410, .. }), _) => "the receiver answered 410 Gone; the endpoint was disabled".to_owned(),
+        (Some(Answer::Status { code, .. }), _) => format!("the last attempt was answered {code}"),
+        (Some(Answer::Failed { detail, .. }), _) => format!("the last attempt failed: {detail}"),
+        (None, Some(End::Expired)) => "it waited longer than its schedule for an endpoint that failed or was disabled".to_owned(),
+        (None, Some(End::Canceled | End::EndpointDeleted) | None) => "it was withdrawn".to_owned(),
+    }
+}

@@ -1,0 +1,99 @@
+//! What a worker needs to send to an endpoint, made once and kept until the endpoint changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use postrider_backend::directory::Directory;
+use postrider_backend::store::StoreError;
+use postrider_core::endpoint::{Endpoint, Policy};
+use postrider_core::id::EndpointId;
+use postrider_core::record::Envelope;
+use postrider_core::sign::Signer;
+use postrider_core::time::Time;
+use postrider_egress::{Target, check_url};
+
+/// Endpoints kept ready; beyond it all are forgotten and made again as they are met.
+const MOST: usize = 65_536;
+
+/// An endpoint ready to be sent to.
+pub(crate) struct Prepared {
+    pub(crate) target: Target,
+    pub(crate) signer: Signer,
+    pub(crate) headers: HeaderMap,
+    /// When the older of two secrets stops being used.
+    expires: Option<Time>,
+}
+
+/// The prepared endpoints of one worker.
+#[derive(Default)]
+pub(crate) struct Targets {
+    ready: RefCell<HashMap<EndpointId, Rc<Prepared>>>,
+}
+
+impl Targets {
+    /// The endpoint, if it is ready and up to date.
+    pub(crate) fn get(&self, endpoint: EndpointId, now: Time) -> Option<Rc<Prepared>> {
+        let ready = self.ready.borrow();
+        let prepared = ready.get(&endpoint)?;
+        if prepared.expires.is_some_and(|at| at <= now) {
+            return None;
+        }
+        Some(prepared.clone())
+    }
+
+    /// Makes an endpoint ready; `None` when it cannot be sent to, as its URL is no longer one.
+    pub(crate) fn prepare(&self, endpoint: &Endpoint, now: Time) -> Option<Rc<Prepared>> {
+        let target = check_url(&endpoint.url).ok()?;
+        let previous = endpoint.previous.as_ref().filter(|previous| previous.expires_at > now);
+        let own = endpoint.headers.iter().filter_map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true); // an owner's header is often a credential
+            Some((name, value))
+        });
+        let prepared = Rc::new(Prepared {
+            target,
+            signer: Signer::new(&endpoint.secret, previous.map(|previous| &previous.secret)),
+            headers: own.collect(),
+            expires: previous.map(|previous| previous.expires_at),
+        });
+        let mut ready = self.ready.borrow_mut();
+        if ready.len() >= MOST {
+            ready.clear();
+        }
+        ready.insert(endpoint.id, prepared.clone());
+        Some(prepared)
+    }
+
+    pub(crate) fn forget(&self, endpoint: EndpointId) {
+        self.ready.borrow_mut().remove(&endpoint);
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.ready.borrow_mut().clear();
+    }
+}
+
+/// Looks up the endpoint that an envelope names; `None` when it has been deleted.
+///
+/// What was read while the endpoint changed is read again, so that an older answer never follows a newer one.
+pub(crate) async fn resolve(directory: &Directory, envelope: &Envelope<'_>) -> Result<Option<Arc<Endpoint>>, StoreError> {
+    let Envelope { tenant, endpoint, .. } = *envelope;
+    let Some(url) = envelope.url else {
+        directory.endpoint(tenant, endpoint).await?;
+        return match directory.cached(tenant, endpoint) {
+            Some(fresh) => Ok(fresh),
+            None => directory.endpoint(tenant, endpoint).await,
+        };
+    };
+    let secret = directory.signing_secret(tenant).await?;
+    Ok(Some(Arc::new(Endpoint::of_url(tenant, url, secret.current.clone(), secret.previous.clone()))))
+}
+
+/// How a shard is to treat an endpoint's deliveries.
+pub(crate) fn policy_of(endpoint: Option<&Endpoint>) -> Policy {
+    endpoint.map_or_else(Policy::deleted, Endpoint::policy)
+}

@@ -1,0 +1,228 @@
+//! Accepting events: claimed where they have an id, matched, appended, and only then acknowledged.
+
+use bytes::Bytes;
+use postrider_backend::directory::Directory;
+use postrider_backend::log::{Append, Log, LogError, Topic};
+use postrider_backend::store::{Claim, Store, StoreError};
+use postrider_core::id::{DeliveryId, Uid};
+use postrider_core::partition;
+use postrider_core::record::{Command, Envelope, EventEnvelope, Target};
+use postrider_core::time::Time;
+use sha2::{Digest, Sha256};
+
+use crate::clock;
+use crate::fanout;
+use crate::ids::Ids;
+use crate::submission::Submission;
+
+/// Takes events in.
+pub struct Ingest {
+    log: Log,
+    store: Store,
+    directory: Directory,
+    ids: Ids,
+}
+
+/// Where an event came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The tenant it belongs to.
+    pub tenant: &'a str,
+    /// The `Idempotency-Key` of the request.
+    pub idempotency_key: Option<&'a str>,
+    /// W3C trace context of the request.
+    pub traceparent: Option<&'a str>,
+}
+
+/// What a sender is told of its event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's number.
+    pub event: Uid,
+    /// Its id: the sender's own, or ours.
+    pub id: String,
+    /// Its type.
+    pub kind: String,
+    /// When it happened, RFC 3339.
+    pub created_at: String,
+}
+
+/// An event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The log or the store is not available; the same request may be sent again.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// As above.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The id or idempotency key belongs to another request.
+    #[error("{0} was used before with a different body; use a new one for a new event")]
+    KeyReused(&'static str),
+}
+
+/// An event that is checked and matched, with the records that make it durable.
+struct Prepared {
+    receipt: Receipt,
+    records: Vec<Append>,
+}
+
+impl Ingest {
+    /// Takes events into `log`.
+    pub fn new(log: Log, store: Store, directory: Directory, ids: Ids) -> Ingest {
+        Ingest { log, store, directory, ids }
+    }
+
+    /// Takes one event; durable when it returns. `raw` is what the sender sent, to tell a repeat from a different event.
+    pub async fn submit(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Receipt, IngestError> {
+        let Prepared { receipt, records } = self.prepare(source, event, raw).await?;
+        if !records.is_empty() {
+            self.log.append(records).await?;
+        }
+        Ok(receipt)
+    }
+
+    /// Takes many events with one append. Each has its own result; those that fail leave the others alone.
+    pub async fn submit_batch(&self, source: Source<'_>, events: &[(Submission<'_>, &[u8])]) -> Vec<Result<Receipt, IngestError>> {
+        let mut results = Vec::with_capacity(events.len());
+        let mut records = Vec::with_capacity(events.len());
+        for (event, raw) in events {
+            results.push(self.prepare(source, event, raw).await.map(|prepared| {
+                records.extend(prepared.records);
+                prepared.receipt
+            }));
+        }
+        if !records.is_empty()
+            && let Err(error) = self.log.append(records).await
+        {
+            let reason = error.to_string();
+            let refused = || IngestError::Log(LogError::Unavailable { reason: reason.clone() });
+            return results.into_iter().map(|result| result.and_then(|_| Err(refused()))).collect();
+        }
+        results
+    }
+
+    async fn prepare(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Prepared, IngestError> {
+        let now = clock::now();
+        let (number, known) = self.claim(source, event, raw, self.ids.next(now), now).await?;
+        let id = event.id.as_deref().map_or_else(|| number.to_string(), str::to_owned);
+        let created_at = event.created_at(number.time());
+        let receipt = Receipt { event: number, id, kind: event.kind.clone().into_owned(), created_at };
+        if known {
+            return Ok(Prepared { receipt, records: Vec::new() });
+        }
+        let body = Bytes::from(event.body(&receipt.id, &receipt.created_at));
+        let envelope = EventEnvelope {
+            tenant: source.tenant,
+            event: number,
+            given_id: event.id.as_deref(),
+            kind: &event.kind,
+            key: event.key.as_deref(),
+            correlation_id: event.correlation_id.as_deref(),
+            traceparent: source.traceparent,
+            metadata: event.metadata.map(|metadata| metadata.get()),
+            urls: event.urls().collect(),
+        };
+        let targets = self.targets(&envelope).await?;
+        let records = if targets.is_empty() || targets.len() > fanout::DIRECT {
+            vec![fanout::event(&envelope, body, self.log.partitions(Topic::Events))]
+        } else {
+            self.deliveries(&envelope, &targets, &body)
+        };
+        Ok(Prepared { receipt, records })
+    }
+
+    /// The event's number, and whether an earlier request has brought it in already.
+    ///
+    /// An id or key is claimed before anything is appended. When that request was cut short, its repeat
+    /// appends again under the same number: whoever has seen the delivery drops it.
+    async fn claim(
+        &self,
+        source: Source<'_>,
+        event: &Submission<'_>,
+        raw: &[u8],
+        number: Uid,
+        now: Time,
+    ) -> Result<(Uid, bool), IngestError> {
+        let key = source.idempotency_key.map(|key| (format!("key:{key}"), "the Idempotency-Key"));
+        let id = event.id.as_deref().map(|id| (format!("id:{id}"), "the id"));
+        if key.is_none() && id.is_none() {
+            return Ok((number, false));
+        }
+        let hash: [u8; 32] = Sha256::digest(raw).into();
+        let mut number = number;
+        let mut repeated = false;
+        for (key, name) in [key, id].into_iter().flatten() {
+            match self.store.claim(source.tenant, &key, hash, number, now).await? {
+                Claim::New => {}
+                Claim::Same { event } => (number, repeated) = (event, true),
+                Claim::Other => return Err(IngestError::KeyReused(name)),
+            }
+        }
+        let known = repeated && self.store.event(source.tenant, number).await?.is_some();
+        Ok((number, known))
+    }
+
+    /// The endpoints an event goes to.
+    pub async fn targets<'a>(&self, event: &EventEnvelope<'a>) -> Result<Vec<Target<'a>>, StoreError> {
+        let routes = self.directory.routes(event.tenant).await?;
+        Ok(fanout::targets(event, &routes.matching(event.kind)))
+    }
+
+    /// The records that carry an event to `targets`.
+    pub fn deliveries(&self, event: &EventEnvelope<'_>, targets: &[Target<'_>], body: &Bytes) -> Vec<Append> {
+        fanout::deliveries(event, targets, body, self.log.partitions(Topic::Deliveries))
+    }
+
+    /// Has deliveries that exist tried again, replayed or withdrawn; durable when it returns.
+    pub async fn command(&self, tenant: &str, commands: &[Redelivery<'_>]) -> Result<(), LogError> {
+        let partitions = self.log.partitions(Topic::Deliveries);
+        let records = commands.iter().map(|redelivery| redelivery.record(tenant, partitions)).collect();
+        self.log.append(records).await.map(drop)
+    }
+}
+
+/// A command about a delivery that exists.
+#[derive(Clone, Debug)]
+pub struct Redelivery<'a> {
+    /// What is to become of it.
+    pub command: Command,
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Its event's type.
+    pub kind: &'a str,
+    /// Its event's ordering key.
+    pub key: Option<&'a str>,
+    /// Its event's `X-Correlation-Id`.
+    pub correlation_id: Option<&'a str>,
+    /// Its URL, where the endpoint is not registered.
+    pub url: Option<&'a str>,
+    /// Attempts made so far; a replay goes on counting.
+    pub attempts: u32,
+    /// What receivers get; needed for a replay alone.
+    pub body: Bytes,
+}
+
+impl Redelivery<'_> {
+    fn record(&self, tenant: &str, partitions: u16) -> Append {
+        let envelope = Envelope {
+            command: self.command,
+            tenant,
+            event: self.id.event,
+            endpoint: self.id.endpoint,
+            kind: self.kind,
+            key: self.key,
+            url: self.url,
+            correlation_id: self.correlation_id,
+            traceparent: None,
+            attempts: self.attempts,
+            row: None,
+        };
+        Append {
+            topic: Topic::Deliveries,
+            partition: partition::of_endpoint(self.id.endpoint, partitions),
+            meta: envelope.encode().into(),
+            payload: self.body.clone(),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `postrider dev`: a durable server for a developer's machine, with nothing to configure.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::app::{self, App};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::logging;
+
+/// What `dev` takes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The data folder.
+    #[arg(long, default_value = "./.postrider")]
+    data: PathBuf,
+    /// Address of the API; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// A configuration file to start from.
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<(), Failure> {
+    let mut config = Config::load(args.config.as_deref())?;
+    config.data.dir = args.data;
+    config.server.listen = args.listen;
+    config.allow_loopback();
+    logging::start(&config.tracing);
+    let app = App::build(config)?;
+    println!("listening on {}", app.url());
+    println!("API key: {}", app.key().reveal());
+    app.run(app::terminated()?)
+}

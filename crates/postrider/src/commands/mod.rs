@@ -1,0 +1,63 @@
+//! The commands, one file each.
+
+mod config;
+mod demo;
+mod dev;
+mod endpoint;
+mod listen;
+mod replay;
+mod serve;
+mod tail;
+mod trigger;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Delivers events to webhooks: signed, retried, isolated from each other, without loss.
+#[derive(Parser)]
+#[command(name = "postrider", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show everything at work: a server, receivers of all tempers, real input, a summary.
+    Demo(demo::Args),
+    /// Run a server for development: all roles, durable in one folder.
+    Dev(dev::Args),
+    /// Run a server as a configuration file says.
+    Serve(serve::Args),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(config::Args),
+    /// Receive deliveries on this machine: verify signatures, print one line for each.
+    Listen(listen::Args),
+    /// Send events.
+    Trigger(trigger::Args),
+    /// Manage webhook endpoints.
+    Endpoint(endpoint::Args),
+    /// Watch deliveries as they happen.
+    Tail(tail::Args),
+    /// Deliver again what an endpoint missed.
+    Replay(replay::Args),
+}
+
+impl Cli {
+    /// Runs the command that was given.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Demo(args) => demo::run(args),
+            Command::Dev(args) => dev::run(args),
+            Command::Serve(args) => serve::run(args),
+            Command::Config(args) => config::run(args),
+            Command::Listen(args) => listen::run(args),
+            Command::Trigger(args) => trigger::run(args),
+            Command::Endpoint(args) => endpoint::run(args),
+            Command::Tail(args) => tail::run(args),
+            Command::Replay(args) => replay::run(args),
+        }
+    }
+}

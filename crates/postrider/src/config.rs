@@ -1,0 +1,266 @@
+//! The configuration: defaults, a file, the environment, in this order.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use ipnet::IpNet;
+use postrider_core::secret::Secret;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Every key with its default and what it means.
+pub const DEFAULTS: &str = include_str!("default.toml");
+
+const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
+const KEY_FILE: &str = "api-key";
+
+/// All settings; `default.toml` says what each means.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "default.toml documents each key once, for users and readers alike")]
+pub struct Config {
+    pub backend: Backend,
+    pub server: Server,
+    pub data: Data,
+    pub limits: Limits,
+    pub auth: Auth,
+    pub egress: Egress,
+    pub tracing: Tracing,
+}
+
+/// `backend`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Log and store in a folder of this machine.
+    Embedded,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub roles: Vec<Role>,
+    pub workers: usize,
+    pub drain_seconds: u64,
+}
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Takes requests.
+    Api,
+    /// Routes events that the API left to it.
+    Router,
+    /// Sends deliveries.
+    Deliver,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Data {
+    pub dir: PathBuf,
+    pub partitions: u16,
+    pub retention_days: u32,
+    pub min_free_mib: u64,
+    pub segment_mib: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Limits {
+    pub memory_mib: usize,
+    pub in_flight: usize,
+    pub connections: usize,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Auth {
+    pub bootstrap_key: Secret,
+}
+
+/// `[egress]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Egress {
+    pub allow: Vec<IpNet>,
+    pub extra_ca: PathBuf,
+}
+
+/// `[tracing]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "see default.toml")]
+pub struct Tracing {
+    pub filter: String,
+    pub format: Format,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Config {
+    /// Merges defaults, `file` and the environment, and checks the whole. Errors name the key and where it came from.
+    pub fn load(file: Option<&Path>) -> Result<Config, Failure> {
+        let mut merged = Figment::from(Toml::string(DEFAULTS));
+        if let Some(file) = file {
+            let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
+            let table: toml::Table = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+            check_keys(&table, file)?;
+            merged = merged.merge(Toml::string(&text));
+        }
+        merged = merged.merge(Env::prefixed("POSTRIDER__").split("__"));
+        let mut config: Config = merged.extract().map_err(|error| Failure::Usage(explain(error)))?;
+        if let Ok(key) = std::env::var(KEY_VARIABLE) {
+            config.auth.bootstrap_key = Secret::new(key);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// For `demo`: everything in a temporary folder, on a free port, with receivers on this machine.
+    pub fn for_demo(dir: &Path) -> Config {
+        let mut config: Config = Figment::from(Toml::string(DEFAULTS)).extract().expect("the defaults are a configuration");
+        config.data.dir = dir.to_owned();
+        config.data.min_free_mib = 16;
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.auth.bootstrap_key = Secret::new("demo");
+        config.allow_loopback();
+        config
+    }
+
+    /// Lets deliveries reach this machine, as developers' receivers are on it.
+    pub fn allow_loopback(&mut self) {
+        let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse::<IpNet>().expect("a network"));
+        self.egress.allow.extend(loopback);
+    }
+
+    /// Sees to an administrator's key where none is configured: the one kept in the data folder, or a new one.
+    ///
+    /// The folder must be open.
+    pub fn ensure_key(&mut self) -> Result<(), Failure> {
+        if !self.auth.bootstrap_key.reveal().is_empty() {
+            return Ok(());
+        }
+        let path = self.data.dir.join(KEY_FILE);
+        let key = match fs::read_to_string(&path) {
+            Ok(kept) if !kept.trim().is_empty() => kept.trim().to_owned(),
+            Ok(_) => make_key(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_key(&path)?,
+            Err(error) => return Err(anyhow::Error::new(error).context(format!("{} can't be read", path.display())).into()),
+        };
+        self.auth.bootstrap_key = Secret::new(key);
+        Ok(())
+    }
+
+    /// Refuses a server that nobody could use.
+    pub fn require_key(&self) -> Result<(), Failure> {
+        if self.auth.bootstrap_key.reveal().is_empty() {
+            let words = format!("auth.bootstrap_key is empty; set it in the file, or {KEY_VARIABLE} in the environment");
+            return Err(Failure::Usage(words));
+        }
+        Ok(())
+    }
+
+    /// The configuration as TOML with its secrets hidden.
+    pub fn masked(&self) -> Result<String, Failure> {
+        let mut shown = self.clone();
+        if !shown.auth.bootstrap_key.reveal().is_empty() {
+            shown.auth.bootstrap_key = Secret::new("********");
+        }
+        Ok(toml::to_string(&shown).context("the configuration can't be shown")?)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let wrong = |key: &str, words: &str| Err(Failure::Usage(format!("{key} {words}")));
+        match self {
+            _ if self.server.roles.is_empty() => wrong("server.roles", "must name at least one role"),
+            _ if !(1..=1024).contains(&self.data.partitions) => wrong("data.partitions", "must lie between 1 and 1024"),
+            _ if !(1..=3650).contains(&self.data.retention_days) => wrong("data.retention_days", "must lie between 1 and 3650"),
+            _ if !(1..=4096).contains(&self.data.segment_mib) => wrong("data.segment_mib", "must lie between 1 and 4096"),
+            _ if !(16..=1 << 20).contains(&self.limits.memory_mib) => wrong("limits.memory_mib", "must lie between 16 and 1048576"),
+            _ if self.limits.in_flight < usize::from(self.data.partitions) => {
+                wrong("limits.in_flight", "must be at least data.partitions, so that each can send")
+            }
+            _ if self.limits.connections < self.limits.in_flight => {
+                wrong("limits.connections", "must be at least limits.in_flight, as each attempt has a connection")
+            }
+            _ if tracing_subscriber::EnvFilter::try_new(&self.tracing.filter).is_err() => {
+                wrong("tracing.filter", "is not a filter, such as \"info\" or \"postrider_engine=debug,info\"")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Makes a key and writes it where only this user can read it.
+fn make_key(path: &Path) -> Result<String, Failure> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).context("the system's randomness can't be read")?;
+    let key = bytes.iter().fold("sk_".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = written.and_then(|mut file| writeln!(file, "{key}").and_then(|()| file.sync_all()));
+    written.with_context(|| format!("{} can't be written", path.display()))?;
+    Ok(key)
+}
+
+/// Refuses keys that the defaults don't have, naming the nearest that they do.
+fn check_keys(table: &toml::Table, file: &Path) -> Result<(), Failure> {
+    let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are TOML");
+    let known = paths(&defaults);
+    for path in paths(table) {
+        if !known.contains(&path) {
+            let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, &path).total_cmp(&strsim::jaro_winkler(b, &path)));
+            let hint = nearest.map(|key| format!("; the nearest key is `{key}`")).unwrap_or_default();
+            return Err(Failure::Usage(format!("{}: unknown key `{path}`{hint}", file.display())));
+        }
+    }
+    Ok(())
+}
+
+/// The dotted paths of all keys.
+fn paths(table: &toml::Table) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => all.extend(paths(inner).into_iter().map(|path| format!("{key}.{path}"))),
+            _ => all.push(key.clone()),
+        }
+    }
+    all
+}
+
+/// The errors of reading the merged configuration, each with its key and its source.
+fn explain(error: figment::Error) -> String {
+    let one = |error: figment::Error| {
+        let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
+        let source = error.metadata.as_ref().filter(|m| m.name.contains("environment")).map(|_| " (from the environment)").unwrap_or_default();
+        format!("{key}{}{source}", error.kind)
+    };
+    error.into_iter().map(one).collect::<Vec<_>>().join("\n")
+}

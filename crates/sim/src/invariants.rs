@@ -1,0 +1,199 @@
+//! What must hold after every step.
+
+use postrider_core::breaker::State;
+use postrider_core::offsets::{MAX_NAMED, Progress};
+use postrider_core::record::Command;
+use postrider_core::shard::Census;
+use postrider_core::time::{Millis, Time};
+
+use crate::owner::{Epoch, Owner, Part};
+use crate::plan::Plan;
+use crate::report::Broken;
+use crate::world::{World, endpoint_id, longest_way};
+
+/// What a delivery costs beside its bytes, and the meta bytes of ours.
+const OVERHEAD: usize = 512 + 64;
+/// Timers and reads are late by less than this.
+const SLACK: Millis = Millis(50);
+
+impl World {
+    /// Checks an owner after it was told something.
+    pub(crate) fn check(&mut self, epoch: Epoch) -> Result<(), Broken> {
+        let Some(owner) = self.owners.get_mut(&epoch) else { return Ok(()) };
+        let census = owner.shard.census();
+        counts_agree(owner, &census)?;
+        limits_hold(owner, &census, &self.plan)?;
+        memory_is_bounded(owner, &census, &self.plan)?;
+        pauses_have_a_cause(owner, &census, &self.plan)?;
+        self.counts.openings += breakers_open(owner, self.now)?;
+        self.no_offset_waits_for_a_receiver(epoch)?;
+        self.healthy_endpoints_do_not_wait(epoch)
+    }
+
+    /// Every offset that a commit calls finished belongs to something that is safe.
+    pub(crate) fn check_commit(&mut self, epoch: Epoch, progress: &Progress) -> Result<(), Broken> {
+        if progress.unfinished.len() > MAX_NAMED || progress.to < progress.from {
+            return Err(Broken::new("nothing_is_lost", format!("a commit of owner {} is malformed", epoch.0)));
+        }
+        for offset in self.partition.close(progress.to.max(progress.from), |offset| progress.is_finished(offset)) {
+            let Some(record) = self.partition.record(offset) else { continue };
+            let id = record.delivery.id;
+            match record.command {
+                Command::Deliver | Command::Replay => {}
+                Command::Retry | Command::Cancel => continue,
+            }
+            let open_elsewhere = || self.ledger.accounts[&id].offsets.iter().any(|other| self.partition.is_open(*other));
+            let ended = self.store.end(id).is_some_and(|(_, at)| at >= record.at || record.command == Command::Deliver);
+            if !ended && !self.store.has_row(id) && !open_elsewhere() {
+                let seen = format!("owner {} commits {} although {id} is neither finished nor stored", epoch.0, offset.0);
+                return Err(Broken::new("nothing_is_lost", seen));
+            }
+        }
+        Ok(())
+    }
+
+    fn no_offset_waits_for_a_receiver(&self, epoch: Epoch) -> Result<(), Broken> {
+        let Some(owner) = self.owners.get(&epoch).filter(|owner| owner.part == Part::Serving) else { return Ok(()) };
+        if self.store.down {
+            return Ok(());
+        }
+        let Some((offset, read)) = owner.read_at.range(owner.committed.0.from..).next() else { return Ok(()) };
+        let ways = longest_way(self.plan.store.delay);
+        let most = self.plan.limits.hold_max + Millis(ways.0 * 6) + self.plan.limits.commit_every + SLACK;
+        let waited = self.now.since((*read).max(self.store_works_since));
+        if waited > most {
+            return Err(Broken::new("no_offset_waits_for_a_receiver", format!("{} since {} ms", offset.0, waited.0)));
+        }
+        Ok(())
+    }
+
+    /// While nothing ails but receivers, deliveries of healthy endpoints go out soon.
+    fn healthy_endpoints_do_not_wait(&self, epoch: Epoch) -> Result<(), Broken> {
+        let Some(owner) = self.owners.get(&epoch).filter(|owner| owner.part == Part::Serving && epoch == self.epoch) else {
+            return Ok(());
+        };
+        if !self.plan.is_roomy() || self.store.down {
+            return Ok(());
+        }
+        for ((since, id), endpoint) in &self.ledger.waiting {
+            let patience = self.plan.patience(owner.views[*endpoint].proven.is_some());
+            let fresh = Millis(SLACK.0 + 200);
+            if self.now.since(*since) <= fresh {
+                break;
+            }
+            let since = (*since).max(self.store_works_since).max(owner.views[*endpoint].proven.unwrap_or_default());
+            if self.plan.should_be_quick(*endpoint) && self.now.since(since) > patience {
+                let seen = format!("{id} (endpoint {endpoint}) is not sent after {} ms", self.now.since(since).0);
+                return Err(Broken::new("endpoints_are_strangers", seen));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn counts_agree(owner: &Owner, census: &Census) -> Result<(), Broken> {
+    let unwritten = owner.writes.len() + owner.unacknowledged;
+    if census.in_flight != owner.flights.len() {
+        let seen = format!("{} attempts are out, the shard counts {}", owner.flights.len(), census.in_flight);
+        return Err(Broken::new("attempts_are_counted", seen));
+    }
+    if census.unwritten != unwritten {
+        return Err(Broken::new("writes_are_counted", format!("{unwritten} are out, the shard counts {}", census.unwritten)));
+    }
+    if census.wakeups > census.lanes {
+        return Err(Broken::new("a_wakeup_belongs_to_a_lane", format!("{} for {} lanes", census.wakeups, census.lanes)));
+    }
+    Ok(())
+}
+
+fn limits_hold(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
+    let limits = &plan.limits;
+    if census.in_flight > limits.in_flight || census.suspects > limits.suspects.min(census.in_flight) {
+        let seen = format!("{} in flight, {} suspects", census.in_flight, census.suspects);
+        return Err(Broken::new("slots_are_limited", seen));
+    }
+    // What is in memory may all have to be written when the limit is met, and so may what was just read.
+    let in_memory = (limits.pool + plan.largest_lane(owner)) / OVERHEAD + plan.traffic.batch;
+    if census.unwritten > limits.unwritten + in_memory {
+        return Err(Broken::new("writes_are_limited", format!("{} are unwritten", census.unwritten)));
+    }
+    Ok(())
+}
+
+fn memory_is_bounded(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
+    let lane = plan.largest_lane(owner);
+    if census.largest_lane > lane {
+        return Err(Broken::new("a_lane_is_a_small_window", format!("{} bytes, {lane} at most", census.largest_lane)));
+    }
+    // Beyond the limit: what one read brings, and a row for each lane that would stand idle without it.
+    let pool = plan.limits.pool + plan.traffic.batch * plan.largest_delivery() + lane + census.lanes * plan.largest_delivery();
+    if census.pool > pool {
+        return Err(Broken::new("memory_is_bounded", format!("{} bytes, {pool} at most", census.pool)));
+    }
+    Ok(())
+}
+
+fn pauses_have_a_cause(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
+    let relaxed = census.pool <= plan.limits.pool / 4 * 3 && census.unwritten <= plan.limits.unwritten / 2;
+    if owner.paused && relaxed && owner.part == Part::Serving {
+        return Err(Broken::new("pauses_have_a_cause", format!("{} bytes, {} writes", census.pool, census.unwritten)));
+    }
+    let full = census.pool >= plan.limits.pool || census.unwritten >= plan.limits.unwritten;
+    if full && !owner.paused && owner.part == Part::Serving {
+        return Err(Broken::new("a_full_shard_reads_nothing", format!("{} bytes, {} writes", census.pool, census.unwritten)));
+    }
+    Ok(())
+}
+
+/// Counts the breakers that have opened; one that stays closed although nothing succeeds breaks the invariant.
+fn breakers_open(owner: &mut Owner, now: Time) -> Result<u64, Broken> {
+    let mut opened = 0;
+    for endpoint in 0..owner.views.len() {
+        let view = &mut owner.views[endpoint];
+        if view.failures.len() < 10 && !view.open {
+            continue;
+        }
+        let state = owner.shard.breaker(endpoint_id(endpoint));
+        let open = matches!(state, Some(State::Open { .. } | State::HalfOpen { .. }));
+        opened += u64::from(open && !view.open);
+        view.open = open;
+        let dense = view.failures.len() == 10 && view.failures.front().is_some_and(|first| now.since(*first) < Millis(20_000));
+        let forgotten = view.succeeded.is_none_or(|at| now.since(at) > Millis(30_000));
+        if dense && forgotten && state == Some(State::Closed) {
+            return Err(Broken::new("a_dead_endpoint_is_left_alone", format!("endpoint {endpoint}: ten failures in a row")));
+        }
+    }
+    Ok(opened)
+}
+
+impl Plan {
+    fn largest_delivery(&self) -> usize {
+        OVERHEAD + self.traffic.payload as usize
+    }
+
+    /// The most bytes of a lane: its share of an empty pool and one delivery, what it may load, and what commands bring.
+    fn largest_lane(&self, owner: &Owner) -> usize {
+        let most = self.endpoints.iter().map(|endpoint| usize::from(endpoint.policy.max_in_flight)).max().unwrap_or(1).max(16);
+        let loaded = (2 * most).min(self.limits.load) * 3 / 2 + most + owner.rows_of_commands + 1;
+        self.limits.pool / self.limits.share + self.largest_delivery() * loaded
+    }
+
+    /// Whether slots and memory are so plentiful that a healthy endpoint has no reason to wait.
+    fn is_roomy(&self) -> bool {
+        self.limits.in_flight >= 64 && self.limits.pool >= 16 << 20 && self.limits.unwritten >= 8192
+    }
+
+    fn should_be_quick(&self, endpoint: usize) -> bool {
+        let quiet = self.changes.iter().all(|(_, of, _)| *of != endpoint);
+        let plan = &self.endpoints[endpoint];
+        plan.temper.is_healthy() && quiet && plan.policy.rate_limit.is_none() && !self.keeps_order(endpoint) && plan.policy.max_in_flight > 1
+    }
+
+    /// How long a healthy endpoint's delivery may wait in a roomy world.
+    fn patience(&self, proven: bool) -> Millis {
+        let ways = Millis(longest_way(self.store.delay).0 * 8);
+        let queue = Millis(self.traffic.burst * 50);
+        let unproven = if proven { Millis(0) } else { Millis(60_000) };
+        Millis(1000) + ways + queue + unproven
+    }
+}
