@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -10,10 +11,12 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::api::Api;
+use crate::fields::{self, Fields};
 use crate::problem::{Kind, Problem};
 
 /// Time-out of a whole body.
@@ -24,7 +27,7 @@ const DISCARDED: usize = 64 << 20;
 /// How long that may take.
 const DISCARD_LIMIT: Duration = Duration::from_secs(5);
 
-pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A body in memory, and the room it takes there.
 pub(crate) struct Payload<'a> {
@@ -105,7 +108,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses a body that is not called JSON. A request without a `content-type` may have a JSON body.
-pub(crate) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     match media_type(headers) {
         Some(given) if !given.eq_ignore_ascii_case("application/json") => {
             Err(Problem::new(Kind::MediaType, "the content-type must be application/json"))
@@ -126,4 +129,17 @@ pub(crate) fn raw_json(status: StatusCode, text: Vec<u8>) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// Reads the fields of a JSON body; without a body there are none.
+pub(crate) async fn read_fields(api: &Api, request: Request) -> Result<Fields, Problem> {
+    read_object(api, request).await.map(Fields::new)
+}
+
+/// Reads a JSON body that is an object; without a body it is empty.
+pub(crate) async fn read_object(api: &Api, request: Request) -> Result<Map<String, Value>, Problem> {
+    let (head, body) = request.into_parts();
+    expect_json(&head.headers)?;
+    let payload = read(api, &head.headers, body, api.limits.body_bytes).await?;
+    fields::object(&payload.bytes)
 }

@@ -123,10 +123,10 @@ impl<'a> EventView<'a> {
     }
 }
 
-/// A delivery.
+/// What is shown of every delivery.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Delivery)]
-pub(crate) struct DeliveryView {
+#[schema(as = DeliveryBase)]
+pub(crate) struct BaseView {
     /// Its id (`dlv_…`), the `webhook-id` that receivers see.
     id: String,
     /// The event's own id (`evt_…`).
@@ -141,8 +141,6 @@ pub(crate) struct DeliveryView {
     url: Option<String>,
     /// Where it stands.
     status: StateView,
-    /// How often it was attempted.
-    attempts: u32,
     /// When the newest attempt began.
     last_attempt_at: Option<String>,
     /// The status code of the newest attempt.
@@ -155,31 +153,40 @@ pub(crate) struct DeliveryView {
     created_at: String,
 }
 
+/// A delivery.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(crate) struct DeliveryView {
+    #[serde(flatten)]
+    base: BaseView,
+    /// How often it was attempted.
+    attempts: u32,
+}
+
 impl DeliveryView {
     pub(crate) fn new(delivery: &DeliverySummary, url: Option<String>) -> DeliveryView {
+        DeliveryView { base: BaseView::new(delivery, url), attempts: delivery.last.as_ref().map_or(0, |last| last.n) }
+    }
+}
+
+impl BaseView {
+    fn new(delivery: &DeliverySummary, url: Option<String>) -> BaseView {
         let DeliverySummary { id, kind, state, last, end } = delivery;
         let waiting = last.as_ref().filter(|_| *state == DeliveryState::Pending);
         let told = last.as_ref().map(|last| told(&last.row.report.answer));
-        DeliveryView {
+        BaseView {
             id: id.to_string(),
             event_id: id.event.to_string(),
             webhook_id: id.endpoint.to_string(),
             kind: kind.clone(),
             url,
             status: (*state).into(),
-            attempts: last.as_ref().map_or(0, |last| last.n),
             last_attempt_at: last.as_ref().map(|last| last.row.report.started.to_string()),
             last_status_code: told.and_then(|(code, _)| code),
             last_error: ended(*state, end.as_ref()).or_else(|| told.and_then(|(_, error)| error)).map(str::to_owned),
             next_attempt_at: waiting.and_then(|last| last.row.next).map(|next| next.to_string()),
             created_at: id.event.time().to_string(),
         }
-    }
-
-    pub(crate) fn of_detail(detail: &DeliveryDetail, url: Option<String>) -> DeliveryView {
-        let last = detail.history.attempts.last().cloned();
-        let summary = DeliverySummary { id: detail.id, kind: detail.kind.clone(), state: detail.state, last, end: detail.history.end };
-        DeliveryView::new(&summary, url)
     }
 }
 
@@ -242,9 +249,19 @@ impl From<&Attempt> for AttemptView {
 #[schema(as = DeliveryWithAttempts)]
 pub(crate) struct DeliveryHistoryView {
     #[serde(flatten)]
-    pub(crate) delivery: DeliveryView,
-    /// Its attempts, oldest first; in place of their number.
-    pub(crate) history: Vec<AttemptView>,
+    base: BaseView,
+    /// Its attempts, oldest first.
+    attempts: Vec<AttemptView>,
+}
+
+impl DeliveryHistoryView {
+    /// `url` is where it goes, if that is still known.
+    pub(crate) fn new(detail: DeliveryDetail, url: Option<String>) -> DeliveryHistoryView {
+        let DeliveryDetail { id, kind, url: _, state, history } = detail;
+        let attempts = history.attempts.iter().map(AttemptView::from).collect();
+        let summary = DeliverySummary { id, kind, state, last: history.attempts.into_iter().next_back(), end: history.end };
+        DeliveryHistoryView { base: BaseView::new(&summary, url), attempts }
+    }
 }
 
 /// A delivery that was given up.

@@ -10,7 +10,7 @@ use crate::time::{Millis, Time};
 const MAX_BLOCKED: usize = 256;
 /// Between two looks for expired rows of an endpoint that is held up.
 const SWEEP_EVERY: Millis = Millis::from_secs(3600);
-/// Before a load that failed, or found no room, is tried again.
+/// Before a load that failed is tried again.
 const LOAD_AGAIN: Millis = Millis(100);
 
 /// The durable part of a lane.
@@ -21,6 +21,8 @@ const LOAD_AGAIN: Millis = Millis(100);
 pub(crate) struct Backlog {
     from: Place,
     next: Option<Time>,
+    /// Before when no load begins, because one has failed.
+    load_after: Time,
     load: Option<Load>,
     /// Rows with writes under way, which a load might see as they were before.
     moving: BTreeMap<Place, u32>,
@@ -86,7 +88,7 @@ impl Backlog {
 
     /// When to look at the store again, unless a load is under way.
     pub(crate) fn next(&self) -> Option<Time> {
-        if self.load.is_some() { None } else { self.next }
+        if self.load.is_some() { None } else { self.next.map(|next| next.max(self.load_after)) }
     }
 
     /// Notes a row that lies in the store and not in memory.
@@ -165,10 +167,11 @@ impl Backlog {
         }
     }
 
-    /// Puts off a load that failed or found no room.
+    /// Puts off a load that failed. What it was to read is due all the same: nothing new may overtake it.
     pub(crate) fn load_later(&mut self, now: Time) {
         let stored = self.load.take().and_then(|load| load.stored);
-        self.next = Some(now + LOAD_AGAIN);
+        self.next = Some(now);
+        self.load_after = now + LOAD_AGAIN;
         self.moving.retain(|_, writes| *writes > 0);
         if let Some((place, _)) = stored {
             self.from = self.from.min(place);
