@@ -48,13 +48,7 @@ pub struct ApiLimits {
 
 impl Default for ApiLimits {
     fn default() -> ApiLimits {
-        ApiLimits {
-            body_bytes: 1 << 20,
-            batch_bytes: 16 << 20,
-            bodies_bytes: 256 << 20,
-            streams: 256,
-            samples: 8,
-        }
+        ApiLimits { body_bytes: 1 << 20, batch_bytes: 16 << 20, bodies_bytes: 256 << 20, streams: 256, samples: 8 }
     }
 }
 
@@ -64,7 +58,8 @@ pub struct Api {
     shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
+/// The parts, for the handlers.
+pub struct Shared {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) store: Store,
     pub(crate) directory: Directory,

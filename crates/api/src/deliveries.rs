@@ -17,7 +17,7 @@ use crate::api::{Api, TENANT};
 use crate::body::json;
 use crate::fields::Fields;
 use crate::find::{self, Id};
-use crate::openapi::Paging;
+use crate::inputs::Paging;
 use crate::problem::{Kind, Problem};
 use crate::redelivery::{self, Replays};
 use crate::views::{DeadLetterView, DeliveryHistoryView, DeliveryView};

@@ -16,6 +16,7 @@ mod events;
 mod fields;
 mod find;
 mod gate;
+mod inputs;
 mod openapi;
 mod problem;
 mod redelivery;

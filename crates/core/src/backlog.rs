@@ -25,7 +25,7 @@ pub(crate) struct Backlog {
     load_after: Time,
     load: Option<Load>,
     /// Rows with writes under way, which a load might see as they were before.
-    moving: BTreeMap<Place, u32>,
+    moving: BTreeMap<Place, Moving>,
     /// Keys of an ordered lane whose oldest delivery lies here, not yet due.
     blocked: BTreeMap<u64, Blocked>,
     sweep_at: Option<Time>,
@@ -36,6 +36,14 @@ pub(crate) struct Backlog {
 struct Load {
     limit: usize,
     stored: Option<(Place, Time)>,
+}
+
+/// Writes under way that concern one row.
+#[derive(Debug, Default)]
+struct Moving {
+    writes: u32,
+    /// The ordering key of the row that comes, if one does.
+    comes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +71,7 @@ impl Backlog {
 
     /// Whether a new delivery would overtake rows that might go now, or that are on their way into the store.
     pub(crate) fn is_ahead(&self, now: Time) -> bool {
-        self.load.is_some() || self.next.is_some_and(|next| next <= now) || self.moving.values().any(|writes| *writes > 0)
+        self.load.is_some() || self.next.is_some_and(|next| next <= now) || self.moving.values().any(|moving| moving.writes > 0)
     }
 
     /// Whether the oldest delivery of `key` waits here for its retry.
@@ -81,9 +89,14 @@ impl Backlog {
         self.moving.contains_key(&place)
     }
 
-    /// Whether a row of this event is on its way.
+    /// The events of `key` whose rows are on their way to before `place`.
+    pub(crate) fn coming_before(&self, place: Place, key: u64) -> impl Iterator<Item = Uid> + '_ {
+        self.moving.range(..place).filter(move |(_, moving)| moving.comes == Some(key)).map(|(place, _)| place.event)
+    }
+
+    /// Whether a row of this event is on its way, so that the store does not tell the truth about it.
     pub(crate) fn moves(&self, event: Uid) -> bool {
-        self.moving.keys().any(|place| place.event == event)
+        self.moving.iter().any(|(place, moving)| place.event == event && moving.writes > 0)
     }
 
     /// When to look at the store again, unless a load is under way.
@@ -101,11 +114,12 @@ impl Backlog {
         }
     }
 
-    /// Notes a row that was stored; one of a blocked key is read when the key is free.
+    /// Notes a row that was stored; one behind the oldest of a blocked key is read when the key is free.
     pub(crate) fn stored(&mut self, key: u64, place: Place, due: Time) {
-        match self.blocked.get_mut(&key) {
-            Some(blocked) => blocked.place = blocked.place.min(place),
-            None => self.note(place, due),
+        if self.blocked.get(&key).is_none_or(|blocked| place < blocked.place) {
+            self.note(place, due);
+        } else if self.blocked.get(&key).is_some_and(|blocked| place == blocked.place) {
+            self.block(key, place, due);
         }
     }
 
@@ -161,7 +175,7 @@ impl Backlog {
             Stop::End => (self.from, blocked),
         };
         let stored = self.load.take().and_then(|load| load.stored);
-        self.moving.retain(|_, writes| *writes > 0);
+        self.moving.retain(|_, moving| moving.writes > 0);
         if let Some((place, due)) = stored {
             self.note(place, due);
         }
@@ -172,22 +186,29 @@ impl Backlog {
         let stored = self.load.take().and_then(|load| load.stored);
         self.next = Some(now);
         self.load_after = now + LOAD_AGAIN;
-        self.moving.retain(|_, writes| *writes > 0);
+        self.moving.retain(|_, moving| moving.writes > 0);
         if let Some((place, _)) = stored {
             self.from = self.from.min(place);
         }
     }
 
-    /// Notes a write that brings or removes the row at `place`.
-    pub(crate) fn moves_at(&mut self, place: Place) {
-        *self.moving.entry(place).or_default() += 1;
+    /// Notes a write that removes the row at `place`.
+    pub(crate) fn goes(&mut self, place: Place) {
+        self.moving.entry(place).or_default().writes += 1;
+    }
+
+    /// Notes a write that brings a row of `key` to `place`.
+    pub(crate) fn comes(&mut self, place: Place, key: u64) {
+        let moving = self.moving.entry(place).or_default();
+        moving.writes += 1;
+        moving.comes = Some(key);
     }
 
     /// Notes that such a write is durable.
-    pub(crate) fn moved_at(&mut self, place: Place) {
-        let Some(writes) = self.moving.get_mut(&place) else { return };
-        *writes -= 1;
-        if *writes == 0 && self.load.is_none() {
+    pub(crate) fn moved(&mut self, place: Place) {
+        let Some(moving) = self.moving.get_mut(&place) else { return };
+        moving.writes -= 1;
+        if moving.writes == 0 && self.load.is_none() {
             self.moving.remove(&place);
         }
     }
@@ -227,9 +248,9 @@ mod tests {
     #[test]
     fn a_row_under_way_is_known_until_no_load_can_see_it() {
         let mut backlog = Backlog::default();
-        backlog.moves_at(place(1));
+        backlog.goes(place(1));
         backlog.begin_load(8, Time(0));
-        backlog.moved_at(place(1));
+        backlog.moved(place(1));
         assert!(backlog.is_moving(place(1)), "the load may have read the row before it went");
         backlog.end_load(Stop::End, Time(0));
         assert!(!backlog.is_moving(place(1)) && backlog.is_empty());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::backlog::Backlog;
-use crate::breaker::{Admission, Breaker};
+use crate::breaker::{Admission, Breaker, State};
 use crate::concurrency::Concurrency;
 use crate::delivery::{Delivery, Place};
 use crate::endpoint::{Ordering, Policy, PolicyState};
@@ -360,10 +360,16 @@ impl Lane {
         Some(flight)
     }
 
-    /// Whether it can be forgotten: nothing held, nothing stored, nothing learnt that matters.
-    pub(crate) fn is_idle(&self, now: Time) -> bool {
-        let paced = self.rate.as_ref().is_none_or(|rate| rate.ready_at() < now);
-        self.waiting.is_empty() && self.flying.is_empty() && self.backlog.is_empty() && self.breaker.is_closed() && paced
+    /// When it can be forgotten, if it holds nothing: as soon as nothing it has learnt would hold up the next delivery.
+    pub(crate) fn idle_at(&self) -> Option<Time> {
+        if !self.waiting.is_empty() || !self.flying.is_empty() || !self.backlog.is_empty() {
+            return None;
+        }
+        let open = match self.breaker.state() {
+            State::Open { until, .. } => until,
+            State::Closed | State::HalfOpen { .. } => Time(0),
+        };
+        Some(self.rate.as_ref().map_or(Time(0), Rate::ready_at).max(self.not_before).max(open))
     }
 }
 

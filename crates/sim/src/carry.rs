@@ -142,10 +142,10 @@ impl World {
         });
         self.check_send(epoch, attempt)?;
         let zombie = epoch != self.epoch;
-        let again = self.ledger.sent(attempt, now)?;
         if zombie && let Some(account) = self.ledger.accounts.get_mut(&id) {
             account.may_repeat = true;
         }
+        let again = self.ledger.sent(attempt, now)?;
         self.counts.sends += 1;
         self.counts.duplicates += u64::from(again);
         self.agenda.plan(now + report.took, Step::End(epoch, id, report));

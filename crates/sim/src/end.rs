@@ -28,7 +28,7 @@ impl World {
             if left > 0 && *epoch == self.epoch {
                 return Err(Broken::new("nothing_is_left_in_memory", format!("owner {}: {census:?}", epoch.0)));
             }
-            if census.lanes > self.plan.limits.lanes + census.open_breakers {
+            if census.lanes > self.plan.limits.lanes {
                 return Err(Broken::new("lanes_are_forgotten", format!("owner {}: {census:?}", epoch.0)));
             }
         }
@@ -41,7 +41,7 @@ impl World {
             let attempts: BTreeSet<u32> = self.store.attempts(*id).collect();
             let made = attempts.len();
             let endpoint = index_of(id.endpoint);
-            let Some((state, _)) = self.store.end(*id) else {
+            let Some((state, at)) = self.store.end(*id) else {
                 return Err(Broken::new("every_delivery_finishes", format!("{id} (endpoint {endpoint}) has not, after {made} attempts")));
             };
             if !account.replayed && attempts.iter().max().is_some_and(|last| *last as usize != made) {
@@ -58,11 +58,11 @@ impl World {
                 return Err(Broken::new("deliveries_end_for_a_cause", format!("{id} was canceled by nobody")));
             }
             let schedule = self.plan.endpoints[endpoint].policy.schedule.len();
-            let late = self.now.since(id.event.time()) > Millis::from_secs(86_400);
-            if state == DeliveryState::Failed && made <= schedule && !self.was_disabled(endpoint) {
+            let late = at.since(id.event.time()) > Millis::from_secs(86_400);
+            if state == DeliveryState::Failed && made <= schedule && !late && !self.was_disabled(endpoint) {
                 return Err(Broken::new("deliveries_end_for_a_cause", format!("{id} was given up after {made} attempts")));
             }
-            expired += u64::from(state == DeliveryState::Failed && late && made == 0);
+            expired += u64::from(state == DeliveryState::Failed && late && made <= schedule);
         }
         (self.counts.succeeded, self.counts.failed) = (succeeded, failed);
         (self.counts.canceled, self.counts.expired) = (canceled, expired);

@@ -26,7 +26,7 @@ impl World {
         memory_is_bounded(owner, &census, &self.plan)?;
         pauses_have_a_cause(owner, &census, &self.plan)?;
         let remembers = self.plan.limits.lanes >= self.plan.endpoints.len();
-        self.counts.openings += breakers_open(owner, remembers, self.now)?;
+        self.counts.openings += breakers_open(owner, remembers)?;
         self.no_offset_waits_for_a_receiver(epoch)?;
         self.healthy_endpoints_do_not_wait(epoch)
     }
@@ -147,7 +147,7 @@ fn pauses_have_a_cause(owner: &Owner, census: &Census, plan: &Plan) -> Result<()
 }
 
 /// Counts the breakers that have opened; one that stays closed although nothing succeeds breaks the invariant.
-fn breakers_open(owner: &mut Owner, remembers: bool, now: Time) -> Result<u64, Broken> {
+fn breakers_open(owner: &mut Owner, remembers: bool) -> Result<u64, Broken> {
     let mut opened = 0;
     for endpoint in 0..owner.views.len() {
         let view = &mut owner.views[endpoint];
@@ -158,8 +158,9 @@ fn breakers_open(owner: &mut Owner, remembers: bool, now: Time) -> Result<u64, B
         let open = matches!(state, Some(State::Open { .. } | State::HalfOpen { .. }));
         opened += u64::from(open && !view.open);
         view.open = open;
-        let dense = view.failures.len() == 10 && view.failures.front().is_some_and(|first| now.since(*first) < Millis(20_000));
-        let forgotten = view.succeeded.is_none_or(|at| now.since(at) > Millis(30_000));
+        let (Some(first), Some(last)) = (view.failures.front(), view.failures.back()) else { continue };
+        let dense = view.failures.len() == 10 && last.since(*first) < Millis(20_000);
+        let forgotten = view.succeeded.is_none_or(|at| last.since(at) > Millis(30_000));
         if dense && forgotten && remembers && state == Some(State::Closed) {
             return Err(Broken::new("a_dead_endpoint_is_left_alone", format!("endpoint {endpoint}: ten failures in a row")));
         }

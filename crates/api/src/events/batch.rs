@@ -82,7 +82,7 @@ pub(crate) struct ResultView<'a> {
     post, path = "/v1/events/batch", tag = "Events",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body(content(
-        (Vec<crate::openapi::EventInput> = "application/json"),
+        (Vec<crate::inputs::EventInput> = "application/json"),
         (String = "application/x-ndjson"),
         (Vec<serde_json::Value> = "application/cloudevents-batch+json"),
     )),
@@ -208,16 +208,16 @@ fn read<'a>(api: &Api, format: Format, text: &'a [u8]) -> Result<Submission<'a>,
 /// `unread` says of each event why it could not be read; `taken` is what became of the others, in order.
 fn answer(unread: &[Option<Problem>], taken: &[Result<Receipt, Problem>]) -> Response {
     let mut taken = taken.iter();
-    let result = |(index, unread): (usize, &'_ Option<Problem>)| -> ResultView<'_> {
-        match unread {
+    let mut results = Vec::with_capacity(unread.len());
+    for (index, unread) in unread.iter().enumerate() {
+        results.push(match unread {
             Some(problem) => ResultView::rejected(index, problem),
             None => match taken.next().expect("every event that could be read has a result") {
                 Ok(receipt) => ResultView::accepted(index, receipt),
                 Err(problem) => ResultView::rejected(index, problem),
             },
-        }
-    };
-    let results: Vec<ResultView<'_>> = unread.iter().enumerate().map(result).collect();
+        });
+    }
     let rejected = results.iter().filter(|result| result.error.is_some()).count();
     json(StatusCode::ACCEPTED, &BatchView { accepted: results.len() - rejected, rejected, results })
 }

@@ -62,7 +62,7 @@ impl Form {
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers"),
     ),
-    request_body(content((crate::openapi::EventInput = "application/json"), (serde_json::Value = "application/cloudevents+json"))),
+    request_body(content((crate::inputs::EventInput = "application/json"), (serde_json::Value = "application/cloudevents+json"))),
     responses((status = 202, description = "The event is durable", body = crate::views::ReceiptView)),
 )]
 pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {

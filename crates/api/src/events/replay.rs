@@ -26,7 +26,7 @@ pub(crate) struct Replayed {
 #[utoipa::path(
     post, path = "/v1/events/{id}/replay", tag = "Events",
     params(("id" = String, Path, description = "The event's id")),
-    request_body = Option<crate::openapi::EventReplayInput>,
+    request_body = Option<crate::inputs::EventReplayInput>,
     responses((status = 202, description = "The deliveries are queued", body = Replayed)),
 )]
 pub(crate) async fn replay(State(api): State<Api>, id: Id, request: Request) -> Result<Response, Problem> {

@@ -14,7 +14,7 @@ use crate::api::{Api, TENANT};
 use crate::body::json;
 use crate::fields::Fields;
 use crate::find::{self, Id};
-use crate::openapi::Paging;
+use crate::inputs::Paging;
 use crate::problem::Problem;
 use crate::views::{DeliveryView, EventView};
 
@@ -49,8 +49,7 @@ pub(crate) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, P
     query.finish()?;
     let page = api.store.events(TENANT, filter, before, limit).await?;
     // What the sender said of an event beside its data stands in its body.
-    let events: Vec<Event> =
-        stream::iter(page.items).map(|event| with_body(&api, event)).buffered(READS).try_collect().await?;
+    let events: Vec<Event> = stream::iter(page.items).map(|event| with_body(&api, event)).buffered(READS).try_collect().await?;
     let list = EventList { events: events.iter().map(EventView::brief).collect(), next: page.next.map(|next| next.to_string()) };
     Ok(json(StatusCode::OK, &list))
 }

@@ -8,4 +8,5 @@ mod directory;
 mod log_contract;
 mod log_local;
 mod store_contract;
+mod store_queries;
 mod world;

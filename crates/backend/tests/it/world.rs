@@ -13,6 +13,17 @@ use postrider_core::partition::Partition;
 use postrider_core::time::{Millis, Time};
 use tempfile::TempDir;
 
+/// Runs each test for every variant of the store.
+macro_rules! store_contract {
+    ($($name:ident),* $(,)?) => {
+        mod on_local {
+            $(#[tokio::test] async fn $name() { super::$name(crate::world::World::local()).await })*
+        }
+    };
+}
+
+pub(crate) use store_contract;
+
 pub(crate) const DAY: u64 = 86_400_000;
 /// Noon of some day, so that a test can cross midnight when it wants to.
 pub(crate) const NOON: u64 = 20_000 * DAY + DAY / 2;

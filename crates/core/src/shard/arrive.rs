@@ -147,37 +147,31 @@ impl Shard {
     /// A search ended: the row is treated as the command says, unless it came into memory meanwhile.
     pub(super) fn found(&mut self, id: DeliveryId, row: Option<Backlogged>, now: Time) {
         let Some(find) = self.finds.remove(&id) else { return };
-        if !self.apply(find.command, id, now)
-            && let Some(row) = row
-        {
-            self.apply_to_row(find.command, row, now);
+        let applied = self.apply(find.command, id, now);
+        match row {
+            Some(row) if !applied => self.apply_to_row(&find, row, now),
+            Some(_) | None => self.finish_offset(find.offset),
         }
-        self.finish_offset(find.offset);
         self.settle(id.endpoint, now);
     }
 
-    /// Applies a command to a row of the backlog that is not in memory.
-    fn apply_to_row(&mut self, command: Command, row: Backlogged, now: Time) {
-        let endpoint = row.delivery.id.endpoint;
-        let held = Held { delivery: row.delivery, offset: None, place: Some(row.place), due: row.due };
-        if command == Command::Cancel {
+    /// Applies a command to a row of the backlog that is not in memory: it goes, or becomes due. Then the command is finished.
+    fn apply_to_row(&mut self, find: &Find, row: Backlogged, now: Time) {
+        let held = Held { delivery: row.delivery, offset: Some(find.offset), place: Some(row.place), due: now };
+        if find.command == Command::Cancel {
             return self.end(held, End::Canceled, now);
         }
-        let held = Held { due: now, ..held };
-        let lane = self.lane(endpoint, &held.delivery.meta);
-        lane.wait(held);
+        let place = self.lane(held.delivery.id.endpoint, &held.delivery.meta).place(&held.delivery, now);
+        let remove = Some(row.place).filter(|old| *old != place);
+        let write = Write { delivery: held.delivery, at: now, attempt: None, end: None, remove, put: Some((place, now)) };
+        self.write(write, held.offset);
     }
 
-    /// Applies a command that was waiting for this row to come into sight. Returns the row if it is still to be sent.
-    pub(super) fn intercept(&mut self, mut row: Backlogged, now: Time) -> Option<Backlogged> {
-        let Some(find) = self.finds.remove(&row.delivery.id) else { return Some(row) };
-        self.finish_offset(find.offset);
-        if find.command == Command::Cancel {
-            self.apply_to_row(find.command, row, now);
-            return None;
-        }
-        row.due = now;
-        Some(row)
+    /// Applies a command that was waiting for this row to come into sight; false when there is none.
+    pub(super) fn intercept(&mut self, row: &Backlogged, now: Time) -> bool {
+        let Some(find) = self.finds.remove(&row.delivery.id) else { return false };
+        self.apply_to_row(&find, row.clone(), now);
+        true
     }
 
     /// The oldest writes are durable: what they stand for is now true.
@@ -194,7 +188,7 @@ impl Shard {
         }
         let Effect { id, put, key, .. } = effect;
         let Some(lane) = self.lanes.get_mut(&id.endpoint).filter(|_| effect.places().next().is_some()) else { return };
-        effect.places().for_each(|place| lane.backlog.moved_at(place));
+        effect.places().for_each(|place| lane.backlog.moved(place));
         if let Some((place, due)) = put
             && lane.held(id.event).is_none_or(|held| held.place != Some(place))
         {

@@ -56,10 +56,9 @@ impl Shard {
         let mut swept_all = sweeping && stop != Stop::End;
         for row in rows {
             let Some(lane) = self.lanes.get(&endpoint) else { return };
-            if lane.backlog.is_moving(row.place) || self.merge(&row, now) {
+            if lane.backlog.is_moving(row.place) || self.merge(&row, now) || self.intercept(&row, now) {
                 continue;
             }
-            let Some(row) = self.intercept(row, now) else { continue };
             if sweeping {
                 if !self.expire(&row, now) {
                     stop = Stop::At(row.place, row.due);
@@ -79,19 +78,19 @@ impl Shard {
         self.settle(endpoint, now);
     }
 
-    /// Gives a row to the copy of its delivery that is in memory, or removes it if that copy has another. False without such
+    /// Gives a row to the copy of its delivery that is in memory, or moves it to the row that copy has. False without such
     /// a copy. There may be two where a delivery was read again after a crash, or asked for again while it waited.
     fn merge(&mut self, row: &Backlogged, now: Time) -> bool {
         let id = row.delivery.id;
         let Some(held) = self.lanes.get_mut(&id.endpoint).and_then(|lane| lane.held(id.event)) else { return false };
         let own = *held.place.get_or_insert(row.place);
-        let offset = held.offset.take_if(|_| own == row.place);
-        if let Some(offset) = offset {
-            self.finish_offset(offset);
-        }
         if own != row.place {
-            let delivery = row.delivery.clone();
-            self.write(Write { delivery, at: now, attempt: None, end: None, remove: Some(row.place), put: None }, None);
+            // In one write, so that there is a row whatever another owner has done to the first.
+            let put = Some((own, held.due));
+            let write = Write { delivery: held.delivery.clone(), at: now, attempt: None, end: None, remove: Some(row.place), put };
+            self.write(write, None);
+        } else if let Some(offset) = held.offset.take() {
+            self.finish_offset(offset);
         }
         true
     }
@@ -129,8 +128,9 @@ impl Shard {
 /// In an ordered lane a row that is not due holds up its own key only.
 fn take_in_order(lane: &mut Lane, row: Backlogged, now: Time) -> Option<Stop> {
     let key = order_key(&row.delivery);
-    if lane.backlog.is_blocked(key) {
-        return None;
+    let behind = lane.backlog.coming_before(row.place, key).any(|event| !lane.holds(event));
+    if behind || lane.backlog.is_blocked(key) {
+        return None; // it is read again together with what goes before it
     }
     if row.due > now {
         return if lane.backlog.block(key, row.place, row.due) { None } else { Some(Stop::At(row.place, row.due)) };

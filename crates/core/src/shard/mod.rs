@@ -242,7 +242,8 @@ impl Shard {
         let id = write.delivery.id;
         let effect = Effect { id, finished, removed: write.remove, put: write.put, key: order_key(&write.delivery) };
         if let Some(lane) = self.lanes.get_mut(&id.endpoint) {
-            effect.places().for_each(|place| lane.backlog.moves_at(place));
+            effect.removed.into_iter().for_each(|place| lane.backlog.goes(place));
+            effect.put.into_iter().for_each(|(place, _)| lane.backlog.comes(place, effect.key));
         }
         self.out.unacked.push_back(effect);
         self.out.actions.push_back(Action::Write(write));
@@ -253,7 +254,7 @@ impl Shard {
         self.commit.dirty = true;
     }
 
-    /// Whether a delivery has a row on its way, so that the store does not tell the truth about it.
+    /// Whether a delivery has a row on its way.
     fn is_moving(&self, id: DeliveryId) -> bool {
         self.lanes.get(&id.endpoint).is_some_and(|lane| lane.backlog.moves(id.event))
     }

@@ -70,7 +70,8 @@ impl Shard {
             Some(_) | None => None, // what is in flight brings it back here
         };
         let probe_at = lane.probe_at(now);
-        let wake = [send_at, look_at, probe_at].into_iter().flatten().min();
+        let idle_at = if keep || lane.queued { None } else { lane.idle_at() };
+        let wake = [send_at, look_at, probe_at, idle_at.filter(|at| *at > now)].into_iter().flatten().min();
         if wake != lane.wake {
             if let Some(old) = lane.wake.take() {
                 self.wakeups.remove(&(old, endpoint));
@@ -80,7 +81,7 @@ impl Shard {
             }
             lane.wake = wake;
         }
-        if !keep && !lane.queued && lane.is_idle(now) {
+        if idle_at.is_some_and(|at| at <= now) {
             self.wakeups.remove(&(lane.wake.unwrap_or_default(), endpoint));
             self.lanes.remove(&endpoint);
         }

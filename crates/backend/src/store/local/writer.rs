@@ -42,7 +42,7 @@ pub(super) struct ClaimRow {
 /// What a command is answered once its batch is written.
 enum Answer {
     Written(Done<()>),
-    Claimed(Done<Claim>, Claim),
+    Claimed(Done<Claim>, Result<Claim, StoreError>),
 }
 
 /// One batch while it is gathered.
@@ -142,8 +142,7 @@ impl Writer {
                 round.entries += 1;
                 round.durability = PersistMode::SyncData;
                 let claim = self.claim(round, key, row);
-                let answer = claim.clone().unwrap_or(Claim::Other);
-                round.answers.push(Answer::Claimed(done, answer));
+                round.answers.push(Answer::Claimed(done, claim.clone()));
                 claim?;
             }
             Command::Object { key, value, done } => {
@@ -236,7 +235,7 @@ impl Answer {
         // Who asked may have given up waiting.
         match self {
             Answer::Written(done) => drop(done.send(written.clone())),
-            Answer::Claimed(done, claim) => drop(done.send(written.clone().map(|()| claim))),
+            Answer::Claimed(done, claim) => drop(done.send(written.clone().and(claim))),
         }
     }
 }

@@ -1,0 +1,187 @@
+//! What requests take, as the description shows it. The reading itself is elsewhere; it also names what is wrong.
+#![expect(dead_code, reason = "these types describe; nothing is made of them")]
+
+use utoipa::{IntoParams, ToSchema};
+
+/// The part of a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Paging {
+    /// Most items of the page; 50 by default.
+    #[param(minimum = 1, maximum = 250)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}
+
+/// An event as it is sent.
+#[derive(ToSchema)]
+pub(crate) struct EventInput {
+    /// Dotted words of `A-Z a-z 0-9 _ -`.
+    #[schema(max_length = 128, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", example = "order.created")]
+    r#type: String,
+    /// Any JSON; receivers get it byte for byte.
+    #[schema(value_type = Value)]
+    data: serde_json::Value,
+    /// The sender's own id; a second event with it is the same event.
+    #[schema(min_length = 1, max_length = 255)]
+    id: Option<String>,
+    /// Where it comes from.
+    #[schema(min_length = 1, max_length = 255)]
+    source: Option<String>,
+    /// The version of the shape of `data`.
+    #[schema(min_length = 1, max_length = 255)]
+    api_version: Option<String>,
+    /// Ties it to a request of the sender's; receivers get it as `X-Correlation-Id`.
+    #[schema(min_length = 1, max_length = 255)]
+    correlation_id: Option<String>,
+    /// When it happened; the time of arrival by default.
+    #[schema(format = DateTime)]
+    created_at: Option<String>,
+    /// Ordering key.
+    #[schema(min_length = 1, max_length = 255)]
+    key: Option<String>,
+    /// A URL to deliver to beside the matching endpoints.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
+    /// More such URLs; at most 16 in all.
+    #[schema(max_items = 16)]
+    webhook_urls: Option<Vec<String>>,
+    /// The sender's own data, at most 16 KiB; not delivered.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// Which deliveries of an event are made again.
+#[derive(ToSchema)]
+pub(crate) struct EventReplayInput {
+    /// To this endpoint only.
+    webhook: Option<String>,
+}
+
+/// When failed deliveries are tried again; one of both.
+#[derive(ToSchema)]
+pub(crate) struct RetryInput {
+    /// Seconds after each failed attempt.
+    #[schema(max_items = 30)]
+    schedule: Option<Vec<u32>>,
+    /// The default schedule, cut to so many attempts.
+    #[schema(minimum = 1, maximum = 50)]
+    max_attempts: Option<u32>,
+}
+
+/// An endpoint as it is registered.
+#[derive(ToSchema)]
+pub(crate) struct WebhookInput {
+    /// Where deliveries are POSTed to; http or https.
+    #[schema(format = "uri", max_length = 2048, example = "https://example.com/hook")]
+    url: String,
+    /// Types, `prefix.*`, or `*`; all events by default.
+    #[schema(min_items = 1, max_items = 100)]
+    events: Option<Vec<String>>,
+    /// What signs deliveries; made where it is left out. Visible ASCII.
+    #[schema(min_length = 1, max_length = 256)]
+    secret: Option<String>,
+    #[schema(min_length = 1, max_length = 1024)]
+    description: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
+    environment: Option<String>,
+    /// At most 32 headers to send beside ours.
+    headers: Option<std::collections::BTreeMap<String, String>>,
+    /// Time-out of attempts after the first, in seconds; 15 by default.
+    #[schema(minimum = 1, maximum = 120)]
+    timeout: Option<u32>,
+    /// Most attempts a second.
+    #[schema(minimum = 1, maximum = 100_000)]
+    rate_limit: Option<u32>,
+    /// Most attempts at one time; 64 by default.
+    #[schema(minimum = 1, maximum = 256)]
+    max_in_flight: Option<u32>,
+    /// `key`: events of one key wait for each other. `none` by default.
+    #[schema(pattern = "^(none|key)$")]
+    ordering: Option<String>,
+    retry: Option<RetryInput>,
+    /// The owner's own data, at most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+    /// Whether deliveries are sent; true by default.
+    enabled: Option<bool>,
+}
+
+/// What changes of an endpoint: any field of its registration but `secret`; null clears it.
+#[derive(ToSchema)]
+pub(crate) struct WebhookPatch {
+    #[schema(format = "uri", max_length = 2048)]
+    url: Option<String>,
+    #[schema(min_items = 1, max_items = 100)]
+    events: Option<Vec<String>>,
+    #[schema(min_length = 1, max_length = 1024)]
+    description: Option<String>,
+    #[schema(min_length = 1, max_length = 64)]
+    environment: Option<String>,
+    /// Merged into those there are; null removes one.
+    #[schema(value_type = Option<Object>)]
+    headers: Option<serde_json::Value>,
+    #[schema(minimum = 1, maximum = 120)]
+    timeout: Option<u32>,
+    #[schema(minimum = 1, maximum = 100_000)]
+    rate_limit: Option<u32>,
+    #[schema(minimum = 1, maximum = 256)]
+    max_in_flight: Option<u32>,
+    #[schema(pattern = "^(none|key)$")]
+    ordering: Option<String>,
+    retry: Option<RetryInput>,
+    /// Merged into what there is; null removes a member.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+    enabled: Option<bool>,
+}
+
+/// How a secret is rotated.
+#[derive(ToSchema)]
+pub(crate) struct RotateInput {
+    /// The new secret; made where it is left out.
+    #[schema(min_length = 1, max_length = 256)]
+    secret: Option<String>,
+    /// How long the former one is honoured; a day by default.
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    grace_seconds: Option<u32>,
+}
+
+/// How the signing secret is rotated.
+#[derive(ToSchema)]
+pub(crate) struct GraceInput {
+    /// How long the former one is honoured; a day by default.
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    grace_seconds: Option<u32>,
+}
+
+/// The sample that is sent.
+#[derive(ToSchema)]
+pub(crate) struct SampleInput {
+    /// Its type; one that the endpoint wants by default.
+    #[schema(max_length = 128)]
+    r#type: Option<String>,
+    /// Its data.
+    #[schema(value_type = Option<Value>)]
+    data: Option<serde_json::Value>,
+}
+
+/// Which of an endpoint's deliveries are made again.
+#[derive(ToSchema)]
+pub(crate) struct ReplayInput {
+    /// Of events accepted at or after.
+    #[schema(format = DateTime)]
+    since: String,
+    /// Of events accepted before.
+    #[schema(format = DateTime)]
+    until: Option<String>,
+    /// `failed` (by default) or `all`.
+    #[schema(pattern = "^(failed|all)$")]
+    status: Option<String>,
+    /// Deliveries of this page; 250 by default.
+    #[schema(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// The `next` of the page before.
+    after: Option<String>,
+}

@@ -1,0 +1,161 @@
+//! The HTTP API as the client commands use it.
+
+mod answers;
+mod feed;
+mod problem;
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use postrider_core::secret::Secret;
+use reqwest::{Method, RequestBuilder, Response, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::failure::Failure;
+
+pub use answers::{Attempted, BatchItem, BatchReceipt, Endpoint, Endpoints, Receipt, Replayed, RotatedSecret, TestReport};
+pub use feed::{Feed, News};
+
+use problem::Problem;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for a whole answer; a page of a replay is the slowest.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the server is and which key opens it: options of every client command.
+#[derive(Clone, clap::Args)]
+pub struct Server {
+    /// The server's address.
+    #[arg(long = "server", value_name = "URL", env = "POSTRIDER_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    address: String,
+    /// The API key; better given in the environment, where other users can't see it.
+    #[arg(long = "api-key", value_name = "KEY", env = "POSTRIDER_API_KEY", hide_env_values = true, global = true)]
+    key: Option<String>,
+}
+
+impl Server {
+    /// A server that was not named on the command line.
+    pub fn new(address: String, key: &Secret) -> Server {
+        Server { address, key: Some(key.reveal().to_owned()) }
+    }
+}
+
+/// Speaks to one server with one key.
+///
+/// Every call fails with [`Failure::Unreachable`] where no server answers in time, and with the problem document's
+/// words where it refuses.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<Secret>,
+}
+
+impl Client {
+    /// Errors: the address is no `http` URL.
+    pub fn new(server: &Server) -> Result<Client, Failure> {
+        let base: Url = server.address.parse().map_err(|error| Failure::Usage(format!("POSTRIDER_URL `{}`: {error}", server.address)))?;
+        match base.scheme() {
+            "http" => {}
+            "https" => return Err(Failure::Usage(format!("{base}: the commands speak plain http; reach the server from its own network"))),
+            other => return Err(Failure::Usage(format!("POSTRIDER_URL must begin with http://, not {other}:"))),
+        }
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build().context("the HTTP client can't start")?;
+        Ok(Client { http, base, key: server.key.as_deref().map(Secret::new) })
+    }
+
+    /// Reads what is at `path`, given in segments.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Failure> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.answer(self.request(Method::GET, url)).await
+    }
+
+    /// Posts `body` as JSON to `path`.
+    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+        self.answer(self.request(Method::POST, self.url(path)).json(body)).await
+    }
+
+    /// Posts `body` with an `Idempotency-Key`, so that a repeat within a day changes nothing.
+    pub async fn post_once<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize, key: &str) -> Result<T, Failure> {
+        self.answer(self.request(Method::POST, self.url(path)).header("idempotency-key", key).json(body)).await
+    }
+
+    /// Deletes what is at `path`.
+    pub async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+        self.send(self.request(Method::DELETE, self.url(path)).timeout(ANSWER_TIMEOUT)).await.map(drop)
+    }
+
+    /// Opens the stream of attempts as they happen.
+    pub async fn feed(&self, query: &[(&str, &str)]) -> Result<Feed, Failure> {
+        let mut url = self.url(&["v1", "events", "stream"]);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let opening = self.send(self.request(Method::GET, url).header("accept", "text/event-stream"));
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| self.unreachable("it does not answer".to_owned()))??;
+        Ok(Feed::new(response))
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("http URLs have paths").pop_if_empty().extend(path);
+        url
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let request = self.http.request(method, url);
+        match &self.key {
+            Some(key) => request.bearer_auth(key.reveal()),
+            None => request,
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        let response = self.send(request.timeout(ANSWER_TIMEOUT)).await?;
+        let body = response.bytes().await.map_err(|error| self.failed(error))?;
+        Ok(serde_json::from_slice(&body).with_context(|| format!("{} answers something else than expected", self.base))?)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.failed(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.failed(error))?;
+        let mut words = Problem::read(status, &body).to_string();
+        if status == reqwest::StatusCode::UNAUTHORIZED && self.key.is_none() {
+            words.push_str("\nset POSTRIDER_API_KEY; `postrider dev` prints the key");
+        }
+        Err(Failure::Failed(anyhow::Error::msg(words)))
+    }
+
+    fn failed(&self, error: reqwest::Error) -> Failure {
+        if error.is_timeout() && !error.is_connect() {
+            return self.unreachable("it does not answer in time".to_owned());
+        }
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        if error.is_builder() {
+            return Failure::Usage(format!("the request can't be made: {cause}"));
+        }
+        self.unreachable(cause.to_string())
+    }
+
+    fn unreachable(&self, reason: String) -> Failure {
+        Failure::Unreachable { url: self.base.to_string(), reason }
+    }
+}
+
+/// Runs a command that waits, on this thread.
+pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop can be started")?;
+    runtime.block_on(command)
+}

@@ -1,0 +1,78 @@
+//! Receivers written with the published Standard Webhooks library, and with plain HMAC, accept what is sent.
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::Sha256;
+use standardwebhooks::Webhook;
+
+use crate::load::event;
+use crate::receiver::{Got, Receiver};
+use crate::world::{Server, eventually};
+
+/// What the library makes of a secret: decoded, or its bytes where it is no base64.
+fn library(secret: &str) -> Webhook {
+    Webhook::new(secret).or_else(|_| Webhook::from_bytes(secret.as_bytes().to_vec())).unwrap()
+}
+
+#[track_caller]
+fn assert_accepted(got: &Got, secret: &str) {
+    library(secret).verify(&got.body, &got.headers).unwrap();
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(&got.body);
+    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(got.header("x-webhook-signature"), format!("sha256={hex}"));
+    assert_eq!(got.header("x-webhook-timestamp"), got.header("webhook-timestamp"));
+    assert!(library("another secret").verify(&got.body, &got.headers).is_err());
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[tokio::test]
+async fn every_form_of_secret_is_accepted() {
+    let server = Server::start().await;
+    let forms = [None, Some("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"), Some("whsec_my_secret_key"), Some("a plain secret, not base64")];
+    for given in forms {
+        let receiver = Receiver::answering(200).await;
+        let endpoint = server.api.register(&receiver, given.map_or(json!({}), |secret| json!({ "secret": secret }))).await;
+        let path = format!("/v1/webhooks/{}", text(&endpoint["id"]));
+        let secret = server.api.get(&format!("{path}/secret")).await["secret"].clone();
+        assert_eq!(endpoint["secret"], secret);
+        assert!(given.is_none_or(|given| secret == given));
+        assert_eq!(server.api.get(&path).await["secret"], Value::Null, "shown where it must not be");
+        server.api.send(event("order.created", 1)).await;
+        assert_accepted(&receiver.wait_for(1).await[0], text(&secret));
+        server.api.delete(&path).await;
+    }
+}
+
+#[tokio::test]
+async fn a_url_given_with_an_event_is_signed_with_the_tenants_secret() {
+    let server = Server::start().await;
+    let receiver = Receiver::answering(200).await;
+    let mut with_url = event("order.created", 1);
+    with_url["webhook_url"] = receiver.url().into();
+    server.api.send(with_url).await;
+    let secret = server.api.get("/v1/signing-secret").await["secret"].clone();
+    assert_accepted(&receiver.wait_for(1).await[0], text(&secret));
+}
+
+#[tokio::test]
+async fn while_a_secret_rotates_receivers_with_either_accept() {
+    let server = Server::start().await;
+    let receiver = Receiver::answering(200).await;
+    let endpoint = server.api.register(&receiver, json!({})).await;
+    let old = text(&endpoint["secret"]);
+    let path = format!("/v1/webhooks/{}/rotate-secret", text(&endpoint["id"]));
+    let rotated = server.api.post(&path, json!({})).await;
+    let new = text(&rotated["secret"]);
+    assert!(old != new && rotated["previous_expires_at"].is_string());
+    let signed_with_new = async || {
+        server.api.send(event("order.created", 1)).await;
+        receiver.got().into_iter().find(|got| library(new).verify(&got.body, &got.headers).is_ok())
+    };
+    let got = eventually("a delivery is signed with the new secret", signed_with_new).await;
+    assert_accepted(&got, new);
+    library(old).verify(&got.body, &got.headers).unwrap();
+}
