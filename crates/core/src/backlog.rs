@@ -42,7 +42,7 @@ struct Load {
 #[derive(Debug, Default)]
 struct Moving {
     writes: u32,
-    /// The ordering key of the row that comes, if one does.
+    /// The ordering key of the row that comes, if the last write brings one.
     comes: Option<u64>,
 }
 
@@ -194,7 +194,9 @@ impl Backlog {
 
     /// Notes a write that removes the row at `place`.
     pub(crate) fn goes(&mut self, place: Place) {
-        self.moving.entry(place).or_default().writes += 1;
+        let moving = self.moving.entry(place).or_default();
+        moving.writes += 1;
+        moving.comes = None;
     }
 
     /// Notes a write that brings a row of `key` to `place`.

@@ -186,6 +186,14 @@ impl Lane {
         }
     }
 
+    /// Notes a row that lies in the store and not in memory; in an ordered lane one that must wait blocks its key.
+    pub(crate) fn stored(&mut self, key: u64, place: Place, due: Time, now: Time) {
+        let waits = self.is_ordered() && due > now;
+        if !waits || !self.backlog.block(key, place, due) {
+            self.backlog.stored(key, place, due);
+        }
+    }
+
     /// Takes one waiting delivery out of memory.
     pub(crate) fn remove(&mut self, event: Uid) -> Option<Held> {
         let slot = *self.slot_of.get(&event)?;

@@ -259,7 +259,8 @@ fn paths(table: &toml::Table) -> Vec<String> {
 fn explain(error: figment::Error) -> String {
     let one = |error: figment::Error| {
         let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
-        let source = error.metadata.as_ref().filter(|m| m.name.contains("environment")).map(|_| " (from the environment)").unwrap_or_default();
+        let source =
+            error.metadata.as_ref().filter(|m| m.name.contains("environment")).map(|_| " (from the environment)").unwrap_or_default();
         format!("{key}{}{source}", error.kind)
     };
     error.into_iter().map(one).collect::<Vec<_>>().join("\n")

@@ -9,30 +9,30 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// Prints one line at once, also into a pipe. Errors: nobody reads it any more.
-pub fn line(text: impl Display) -> Result<(), Failure> {
+pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).context("standard output can't be written")?;
     Ok(())
 }
 
 /// Prints `value` as JSON on one line.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(serde_json::to_string(value).context("the answer can't be shown as JSON")?)
 }
 
 /// Columns as wide as their widest cell; the first row is the heading.
-pub struct Table<const N: usize> {
+pub(crate) struct Table<const N: usize> {
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Table<N> {
     /// A table with these column headings.
-    pub fn new(headings: [&str; N]) -> Table<N> {
+    pub(crate) fn new(headings: [&str; N]) -> Table<N> {
         Table { rows: vec![headings.map(str::to_owned)] }
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: [String; N]) {
+    pub(crate) fn row(&mut self, cells: [String; N]) {
         self.rows.push(cells);
     }
 }
@@ -52,7 +52,7 @@ impl<const N: usize> Display for Table<N> {
 
 /// Colours, where someone sees them.
 #[derive(Clone, Copy, Debug)]
-pub enum Paint {
+pub(crate) enum Paint {
     /// ANSI escapes.
     Colours,
     /// Nothing but the text.
@@ -61,28 +61,28 @@ pub enum Paint {
 
 impl Paint {
     /// Colours where standard output is a terminal and `NO_COLOR` (no-color.org) is not set.
-    pub fn for_stdout() -> Paint {
+    pub(crate) fn for_stdout() -> Paint {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         if io::stdout().is_terminal() && !unwanted { Paint::Colours } else { Paint::Plain }
     }
 
     /// For what went well.
-    pub fn good(self, text: impl Display) -> String {
+    pub(crate) fn good(self, text: impl Display) -> String {
         self.wrap("32", text)
     }
 
     /// For what waits.
-    pub fn waiting(self, text: impl Display) -> String {
+    pub(crate) fn waiting(self, text: impl Display) -> String {
         self.wrap("33", text)
     }
 
     /// For what went wrong.
-    pub fn bad(self, text: impl Display) -> String {
+    pub(crate) fn bad(self, text: impl Display) -> String {
         self.wrap("31", text)
     }
 
     /// For what matters less.
-    pub fn faint(self, text: impl Display) -> String {
+    pub(crate) fn faint(self, text: impl Display) -> String {
         self.wrap("2", text)
     }
 

@@ -4,7 +4,7 @@ use postrider_core::breaker::State;
 use postrider_core::offsets::{MAX_NAMED, Progress};
 use postrider_core::record::Command;
 use postrider_core::shard::Census;
-use postrider_core::time::{Millis, Time};
+use postrider_core::time::Millis;
 
 use crate::owner::{Epoch, Owner, Part};
 use crate::plan::Plan;

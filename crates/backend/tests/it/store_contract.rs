@@ -247,16 +247,3 @@ async fn a_closed_local_store_opens_again_and_an_open_one_does_not() {
     let reopened = Store::Local(local::Store::open(&options, log).expect("it was closed"));
     assert_eq!(orders(&reopened, 1).await, [5]);
 }
-
-/// A keyspace that asks its worker for a new memtable at every commit fills the worker's queue, and both stand still.
-#[tokio::test]
-async fn very_many_small_batches_do_not_stop_a_local_store() {
-    let world = World::local();
-    let mut write = attempt("t", id(uid(NOON, 0), 1), 1, DeliveryState::Succeeded);
-    write.attempt.as_mut().unwrap().1.report.body = Bytes::from(vec![b'x'; 1000]);
-    for n in 1..=40_000 {
-        write.id = id(uid(NOON, n), 1);
-        world.write(vec![Write::Delivery(write.clone())]).await;
-    }
-    assert_eq!(world.store.health(), Ok(()));
-}

@@ -88,7 +88,7 @@ impl Shard {
             match held.place {
                 Some(place) => {
                     if let Some(lane) = self.lanes.get_mut(&endpoint) {
-                        lane.backlog.stored(order_key(&held.delivery), place, held.due);
+                        lane.stored(order_key(&held.delivery), place, held.due, now);
                     }
                 }
                 None => self.park(held, now),
@@ -161,7 +161,8 @@ impl Shard {
         if find.command == Command::Cancel {
             return self.end(held, End::Canceled, now);
         }
-        let place = self.lane(held.delivery.id.endpoint, &held.delivery.meta).place(&held.delivery, now);
+        // Forward to what is due now; the place of an ordered row lies before that anyway.
+        let place = row.place.min(Place { order: now.0, event: row.place.event });
         let remove = Some(row.place).filter(|old| *old != place);
         let write = Write { delivery: held.delivery, at: now, attempt: None, end: None, remove, put: Some((place, now)) };
         self.write(write, held.offset);
@@ -192,7 +193,7 @@ impl Shard {
         if let Some((place, due)) = put
             && lane.held(id.event).is_none_or(|held| held.place != Some(place))
         {
-            lane.backlog.stored(key, place, due);
+            lane.stored(key, place, due, now);
         }
         if self.finds.get(&id).is_some_and(|find| !find.asked)
             && !self.is_moving(id)

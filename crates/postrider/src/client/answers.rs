@@ -7,175 +7,175 @@ use serde_json::{Map, Value};
 
 /// An event was taken.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Receipt {
+pub(crate) struct Receipt {
     /// The event's id.
-    pub id: String,
+    pub(crate) id: String,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
 
 /// What became of a batch.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct BatchReceipt {
+pub(crate) struct BatchReceipt {
     /// Events that were taken.
-    pub accepted: usize,
+    pub(crate) accepted: usize,
     /// Events that were not.
-    pub rejected: usize,
+    pub(crate) rejected: usize,
     /// One for each event.
-    pub results: Vec<BatchItem>,
+    pub(crate) results: Vec<BatchItem>,
 }
 
 /// What became of one event of a batch.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct BatchItem {
+pub(crate) struct BatchItem {
     /// The event's place in the batch, from 0.
-    pub index: usize,
+    pub(crate) index: usize,
     /// Its id, where it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    pub(crate) id: Option<String>,
     /// `accepted` or `rejected`.
-    pub status: String,
+    pub(crate) status: String,
     /// Why it was not taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Value>,
+    pub(crate) error: Option<Value>,
 }
 
 /// A webhook endpoint.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `ep_…`
-    pub id: String,
+    pub(crate) id: String,
     /// Where deliveries go.
-    pub url: String,
+    pub(crate) url: String,
     /// Patterns; none means all.
     #[serde(default)]
-    pub events: Vec<String>,
+    pub(crate) events: Vec<String>,
     /// `enabled` or `disabled`.
-    pub status: String,
+    pub(crate) status: String,
     /// Shown only when it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<String>,
+    pub(crate) secret: Option<String>,
     /// Everything else.
     #[serde(flatten)]
-    pub rest: Map<String, Value>,
+    pub(crate) rest: Map<String, Value>,
 }
 
 /// A page of endpoints.
 #[derive(Debug, Deserialize)]
-pub struct Endpoints {
+pub(crate) struct Endpoints {
     /// The endpoints of this page.
-    pub webhooks: Vec<Endpoint>,
+    pub(crate) webhooks: Vec<Endpoint>,
     /// Where the next page begins.
     #[serde(default)]
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// A secret has taken the place of another.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct RotatedSecret {
+pub(crate) struct RotatedSecret {
     /// The new secret.
-    pub secret: String,
+    pub(crate) secret: String,
     /// Until when deliveries are signed with the former one as well.
     #[serde(default)]
-    pub previous_expires_at: Option<String>,
+    pub(crate) previous_expires_at: Option<String>,
 }
 
 /// What came of a sample delivery.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct TestReport {
+pub(crate) struct TestReport {
     /// What was sent.
-    pub request: TestRequest,
+    pub(crate) request: TestRequest,
     /// What came back.
-    pub response: TestResponse,
+    pub(crate) response: TestResponse,
     /// What to think of it.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 /// The request of a sample delivery.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct TestRequest {
+pub(crate) struct TestRequest {
     /// Its headers.
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// Its body, as it was signed.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// The response to a sample delivery.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct TestResponse {
+pub(crate) struct TestResponse {
     /// Missing where none arrived.
     #[serde(default)]
-    pub status_code: Option<u16>,
+    pub(crate) status_code: Option<u16>,
     /// Its body's beginning.
     #[serde(default)]
-    pub body: Option<String>,
+    pub(crate) body: Option<String>,
     /// The whole exchange.
-    pub duration_ms: u64,
+    pub(crate) duration_ms: u64,
     /// Why none arrived.
     #[serde(default)]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Whether a receiver does its part.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Whether every check passed.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// The checks.
-    pub checks: Vec<Check>,
+    pub(crate) checks: Vec<Check>,
 }
 
 /// One thing a receiver may get wrong.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Check {
+pub(crate) struct Check {
     /// What was looked at.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether it is right.
-    pub ok: bool,
+    pub(crate) ok: bool,
     /// What was found, and what to do.
     #[serde(default)]
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 /// One page of a replay was handed on.
 #[derive(Debug, Deserialize)]
-pub struct Replayed {
+pub(crate) struct Replayed {
     /// Deliveries of this page.
-    pub replayed: u64,
+    pub(crate) replayed: u64,
     /// Where the next page begins.
     #[serde(default)]
-    pub next: Option<String>,
+    pub(crate) next: Option<String>,
 }
 
 /// An attempt that has just ended.
 #[derive(Debug, Deserialize, Serialize)]
-pub struct Attempted {
+pub(crate) struct Attempted {
     /// The delivery it belongs to.
-    pub delivery_id: String,
+    pub(crate) delivery_id: String,
     /// The event that is delivered.
-    pub event_id: String,
+    pub(crate) event_id: String,
     /// The event's type.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// Where it went.
-    pub webhook_id: String,
+    pub(crate) webhook_id: String,
     /// 1 for the first.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// How the delivery stands now: `pending`, `succeeded`, `failed` or `canceled`.
-    pub status: String,
+    pub(crate) status: String,
     /// What the receiver answered.
     #[serde(default)]
-    pub status_code: Option<u16>,
+    pub(crate) status_code: Option<u16>,
     /// Why it failed.
     #[serde(default)]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// How long it took.
     #[serde(default)]
-    pub duration_ms: Option<u64>,
+    pub(crate) duration_ms: Option<u64>,
     /// When it began, RFC 3339.
     #[serde(default)]
-    pub started_at: Option<String>,
+    pub(crate) started_at: Option<String>,
     /// When the next one is due, RFC 3339.
     #[serde(default)]
-    pub next_attempt_at: Option<String>,
+    pub(crate) next_attempt_at: Option<String>,
 }

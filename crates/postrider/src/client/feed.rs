@@ -14,16 +14,16 @@ const MAX_EVENT: usize = 256 * 1024;
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// Attempts as they end.
-pub struct Feed {
+pub(crate) struct Feed {
     response: Response,
     frames: Frames,
 }
 
 /// What a feed tells.
 #[derive(Debug)]
-pub enum News {
+pub(crate) enum News {
     /// An attempt has ended.
-    Attempt(Attempted),
+    Attempt(Box<Attempted>),
     /// So many attempts were left out, because the reader was too slow.
     Missed(u64),
 }
@@ -41,11 +41,11 @@ impl Feed {
     /// Waits for news; what arrived is kept when the wait is given up.
     ///
     /// Errors: the connection ended, was silent for a minute, or carries something else; open another feed.
-    pub async fn next(&mut self) -> anyhow::Result<News> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<News> {
         loop {
             while let Some(frame) = self.frames.pop() {
                 let news = match frame.event.as_str() {
-                    "delivery" => serde_json::from_str(&frame.data).map(News::Attempt),
+                    "delivery" => serde_json::from_str(&frame.data).map(|attempt| News::Attempt(Box::new(attempt))),
                     "lagged" => serde_json::from_str(&frame.data).map(|Lagged { missed }| News::Missed(missed)),
                     _ => continue, // a newer server may tell more
                 };

@@ -4,7 +4,6 @@ mod answers;
 mod feed;
 mod problem;
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,8 +14,8 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 
-pub use answers::{Attempted, BatchItem, BatchReceipt, Endpoint, Endpoints, Receipt, Replayed, RotatedSecret, TestReport};
-pub use feed::{Feed, News};
+pub(crate) use answers::{Attempted, BatchItem, BatchReceipt, Endpoint, Endpoints, Receipt, Replayed, RotatedSecret, TestReport};
+pub(crate) use feed::{Feed, News};
 
 use problem::Problem;
 
@@ -26,7 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the server is and which key opens it: options of every client command.
 #[derive(Clone, clap::Args)]
-pub struct Server {
+pub(crate) struct Server {
     /// The server's address.
     #[arg(long = "server", value_name = "URL", env = "POSTRIDER_URL", default_value = "http://127.0.0.1:8080", global = true)]
     address: String,
@@ -37,7 +36,7 @@ pub struct Server {
 
 impl Server {
     /// A server that was not named on the command line.
-    pub fn new(address: String, key: &Secret) -> Server {
+    pub(crate) fn new(address: String, key: &Secret) -> Server {
         Server { address, key: Some(key.reveal().to_owned()) }
     }
 }
@@ -47,7 +46,7 @@ impl Server {
 /// Every call fails with [`Failure::Unreachable`] where no server answers in time, and with the problem document's
 /// words where it refuses.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
     key: Option<Secret>,
@@ -55,7 +54,7 @@ pub struct Client {
 
 impl Client {
     /// Errors: the address is no `http` URL.
-    pub fn new(server: &Server) -> Result<Client, Failure> {
+    pub(crate) fn new(server: &Server) -> Result<Client, Failure> {
         let base: Url = server.address.parse().map_err(|error| Failure::Usage(format!("POSTRIDER_URL `{}`: {error}", server.address)))?;
         match base.scheme() {
             "http" => {}
@@ -67,7 +66,7 @@ impl Client {
     }
 
     /// Reads what is at `path`, given in segments.
-    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Failure> {
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, &str)]) -> Result<T, Failure> {
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -76,28 +75,29 @@ impl Client {
     }
 
     /// Posts `body` as JSON to `path`.
-    pub async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, Failure> {
         self.answer(self.request(Method::POST, self.url(path)).json(body)).await
     }
 
     /// Posts `body` with an `Idempotency-Key`, so that a repeat within a day changes nothing.
-    pub async fn post_once<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize, key: &str) -> Result<T, Failure> {
+    pub(crate) async fn post_once<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize, key: &str) -> Result<T, Failure> {
         self.answer(self.request(Method::POST, self.url(path)).header("idempotency-key", key).json(body)).await
     }
 
     /// Deletes what is at `path`.
-    pub async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
+    pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         self.send(self.request(Method::DELETE, self.url(path)).timeout(ANSWER_TIMEOUT)).await.map(drop)
     }
 
     /// Opens the stream of attempts as they happen.
-    pub async fn feed(&self, query: &[(&str, &str)]) -> Result<Feed, Failure> {
+    pub(crate) async fn feed(&self, query: &[(&str, &str)]) -> Result<Feed, Failure> {
         let mut url = self.url(&["v1", "events", "stream"]);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
         let opening = self.send(self.request(Method::GET, url).header("accept", "text/event-stream"));
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| self.unreachable("it does not answer".to_owned()))??;
+        let response =
+            tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| self.unreachable("it does not answer".to_owned()))??;
         Ok(Feed::new(response))
     }
 
@@ -155,7 +155,7 @@ impl Client {
 }
 
 /// Runs a command that waits, on this thread.
-pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no event loop can be started")?;
     runtime.block_on(command)
 }

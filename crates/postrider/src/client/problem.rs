@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// A problem document (RFC 9457) as far as a person wants to read it.
 #[derive(Debug, Deserialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     title: String,
     #[serde(default)]
     status: u16,
@@ -27,7 +27,7 @@ struct FieldError {
 
 impl Problem {
     /// Reads the body of a refusal; one that is no problem document is shown by its beginning.
-    pub fn read(status: StatusCode, body: &[u8]) -> Problem {
+    pub(crate) fn read(status: StatusCode, body: &[u8]) -> Problem {
         serde_json::from_slice(body).map(|problem| Problem { status: status.as_u16(), ..problem }).unwrap_or_else(|_| Problem {
             title: status.canonical_reason().unwrap_or("the server refuses").to_owned(),
             status: status.as_u16(),

@@ -21,7 +21,7 @@ const WAITING: usize = 64;
 
 /// What `listen` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, default_value_t = 4000)]
     port: u16,
@@ -48,7 +48,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     block_on(listen(args))
 }
 

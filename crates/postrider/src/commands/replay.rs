@@ -20,7 +20,7 @@ const PAGE: u32 = 250;
 
 /// What `replay` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The endpoint.
     #[arg(long, value_name = "ID")]
     endpoint: String,
@@ -69,7 +69,7 @@ struct Page<'a> {
     limit: u32,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(&args.server)?;
     block_on(replay(&client, &args))
 }

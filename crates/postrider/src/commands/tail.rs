@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What `tail` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Deliveries to this endpoint only.
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
@@ -32,7 +32,7 @@ pub struct Args {
     server: Server,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(&args.server)?;
     block_on(async {
         tokio::select! {
@@ -45,11 +45,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
 async fn follow(client: &Client, args: &Args) -> Result<(), Failure> {
     let paint = Paint::for_stdout();
     let mut feed = open(client, args).await?;
+    eprintln!("following deliveries; Ctrl-C ends");
     let mut shown = 0;
     while args.count.is_none_or(|count| shown < count) {
         match feed.next().await {
             Ok(News::Attempt(attempt)) if args.kind.as_ref().is_none_or(|kind| kind.matches(&attempt.kind)) => {
-                if args.json { output::json(&attempt)? } else { output::line(text(&attempt, paint))? }
+                if args.json {
+                    output::json(&attempt)?;
+                } else {
+                    output::line(text(&attempt, paint))?;
+                }
                 shown += 1;
             }
             Ok(News::Attempt(_)) => {}

@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// What `trigger` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The event's type, such as `order.created`.
     #[arg(value_name = "TYPE")]
     kind: String,
@@ -56,7 +56,7 @@ struct Event<'a> {
     id: Option<&'a str>,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let data = data(&args)?;
     let client = Client::new(&args.server)?;
     let event = Event { kind: &args.kind, data: &data, key: args.key.as_deref(), id: args.id.as_deref() };

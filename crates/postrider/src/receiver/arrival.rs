@@ -10,26 +10,26 @@ use postrider_core::time::Time;
 
 /// A delivery that arrived and was answered.
 #[derive(Debug)]
-pub struct Arrival {
+pub(crate) struct Arrival {
     /// The receiver's port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// When its last byte was read, for measuring.
-    pub at: Instant,
+    pub(crate) at: Instant,
     /// When it was answered, for showing.
-    pub received_at: Time,
+    pub(crate) received_at: Time,
     /// Whether it can be trusted.
-    pub signature: Signature,
+    pub(crate) signature: Signature,
     /// What it was answered with.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its body, as it was signed.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// What came of verifying a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Signature {
+pub(crate) enum Signature {
     /// Both schemes are right.
     Valid,
     /// One is wrong or missing.
@@ -40,29 +40,29 @@ pub enum Signature {
 
 impl Arrival {
     /// `webhook-id`, or a dash.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         text(&self.headers, "webhook-id").unwrap_or("-")
     }
 
     /// The event's type, or a dash.
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         text(&self.headers, "x-webhook-event").unwrap_or("-")
     }
 
     /// 1 for a delivery's first attempt.
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         attempt(&self.headers)
     }
 
     /// The header that ties a delivery to a request of its sender.
-    pub fn correlation_id(&self) -> Option<&str> {
+    pub(crate) fn correlation_id(&self) -> Option<&str> {
         text(&self.headers, "x-correlation-id")
     }
 }
 
 impl Signature {
     /// Verifies the Standard Webhooks signature and the `sha256=` one; both must be right.
-    pub fn of(secret: Option<&Secret>, headers: &HeaderMap, body: &[u8]) -> Signature {
+    pub(crate) fn of(secret: Option<&Secret>, headers: &HeaderMap, body: &[u8]) -> Signature {
         match secret.map(|secret| verify(secret, headers, body)) {
             None => Signature::Unchecked,
             Some(Ok(())) => Signature::Valid,
@@ -72,13 +72,13 @@ impl Signature {
 }
 
 /// The time of day.
-pub fn now() -> Time {
+pub(crate) fn now() -> Time {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set to after 1970");
     Time(since.as_millis() as u64)
 }
 
 /// The number of the attempt; 1 where the sender says nothing.
-pub fn attempt(headers: &HeaderMap) -> u32 {
+pub(crate) fn attempt(headers: &HeaderMap) -> u32 {
     text(headers, "x-webhook-attempt").and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 

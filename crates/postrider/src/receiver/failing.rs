@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which requests a receiver fails.
 #[derive(Clone, Copy, Debug)]
-pub enum Failing {
+pub(crate) enum Failing {
     /// None.
     Never,
     /// So many from its start.
@@ -17,18 +17,18 @@ pub enum Failing {
 }
 
 /// Counts requests to find those that fail.
-pub struct Failures {
+pub(crate) struct Failures {
     failing: Failing,
     seen: AtomicU64,
 }
 
 impl Failures {
-    pub fn new(failing: Failing) -> Failures {
+    pub(crate) fn new(failing: Failing) -> Failures {
         Failures { failing, seen: AtomicU64::new(0) }
     }
 
     /// Whether the request that has arrived, the `attempt`th of its delivery, fails.
-    pub fn next(&self, attempt: u32) -> bool {
+    pub(crate) fn next(&self, attempt: u32) -> bool {
         match self.failing {
             Failing::Never => false,
             Failing::First(count) => self.seen.fetch_add(1, Ordering::Relaxed) < count,

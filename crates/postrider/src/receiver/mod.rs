@@ -24,8 +24,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use arrival::{Arrival, Signature, now};
-pub use failing::Failing;
+pub(crate) use arrival::{Arrival, Signature, now};
+pub(crate) use failing::Failing;
 
 /// Largest body that is read, in bytes: the limit of an event, and room for what a delivery adds to it.
 const MAX_BODY: usize = (1 << 20) + (64 << 10);
@@ -40,19 +40,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a receiver treats what arrives.
 #[derive(Clone, Debug)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Verifies signatures with it; a request that fails is answered 401.
-    pub secret: Option<Secret>,
+    pub(crate) secret: Option<Secret>,
     /// Kept waiting before each answer.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// The answer where nothing speaks against it.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Which requests are answered 500 instead.
-    pub failing: Failing,
+    pub(crate) failing: Failing,
 }
 
 /// A running receiver. Dropping it leaves it running; [`Receiver::stop`] ends it.
-pub struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     delay: Duration,
     stop: CancellationToken,
@@ -69,7 +69,7 @@ struct Shared {
 impl Receiver {
     /// Starts to receive at `address`; port 0 takes a free one. What arrives is told to `arrivals` just before it is
     /// answered, and waits where nobody takes it. Errors: the address can't be bound.
-    pub async fn start(address: SocketAddr, behaviour: Behaviour, arrivals: mpsc::Sender<Arrival>) -> io::Result<Receiver> {
+    pub(crate) async fn start(address: SocketAddr, behaviour: Behaviour, arrivals: mpsc::Sender<Arrival>) -> io::Result<Receiver> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let delay = behaviour.delay;
@@ -81,12 +81,12 @@ impl Receiver {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Takes no more connections and finishes the answers that are under way.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.stop.cancel();
         if tokio::time::timeout(self.delay + LAST_ANSWERS, &mut self.server).await.is_err() {
             self.server.abort();
@@ -126,10 +126,8 @@ async fn hold(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
         let shared = shared.clone();
         async move { Ok::<_, Infallible>(shared.take(request).await) }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(READ_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+    let connection =
+        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(READ_TIMEOUT).serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         // The sender hung up, which is its right; it will try again.
         tracing::debug!(%error, "a connection broke off");

@@ -5,9 +5,11 @@
 
 mod bad_input;
 mod changes;
+mod cli;
 mod load;
 mod no_loss;
 mod outage;
+mod readme;
 mod receiver;
 mod signatures;
 mod strangers;

@@ -15,13 +15,13 @@ const MAX_LATENCY: u64 = 120_000_000;
 
 /// The number of an event of the demo, from 0; travels as its correlation id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Number(pub usize);
+pub(crate) struct Number(pub usize);
 
 /// Counts what was sent and what arrived.
-pub struct Board {
+pub(crate) struct Board {
     sent: Vec<Sent>,
     /// One for each receiver.
-    pub rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 struct Sent {
@@ -30,23 +30,23 @@ struct Sent {
 }
 
 /// How one receiver stands.
-pub struct Row {
+pub(crate) struct Row {
     /// Which receiver.
-    pub temper: Temper,
+    pub(crate) temper: Temper,
     /// Deliveries it is to get.
-    pub expected: usize,
+    pub(crate) expected: usize,
     /// Requests that came again after a failure.
-    pub retried: usize,
+    pub(crate) retried: usize,
     /// Deliveries that were given up.
-    pub dead_lettered: usize,
+    pub(crate) dead_lettered: usize,
     /// Requests whose signatures were right.
-    pub verified: usize,
+    pub(crate) verified: usize,
     /// Requests whose signatures were not, with the first reason.
-    pub invalid: usize,
+    pub(crate) invalid: usize,
     /// Why the first of them was not.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// From handing the event to the API until its delivery was read, first attempts only, in microseconds.
-    pub latency: Histogram<u64>,
+    pub(crate) latency: Histogram<u64>,
     port: u16,
     events: Vec<Pattern>,
     delivered: BTreeSet<Number>,
@@ -54,7 +54,7 @@ pub struct Row {
 
 impl Number {
     /// The correlation id.
-    pub fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         format!("demo-{}", self.0)
     }
 
@@ -65,12 +65,12 @@ impl Number {
 
 impl Board {
     /// An empty board.
-    pub fn new(rows: Vec<Row>) -> Board {
+    pub(crate) fn new(rows: Vec<Row>) -> Board {
         Board { sent: Vec::new(), rows }
     }
 
     /// Notes that the next event is handed to the API at `at`.
-    pub fn send(&mut self, kind: &str, at: Instant) -> Number {
+    pub(crate) fn send(&mut self, kind: &str, at: Instant) -> Number {
         for row in &mut self.rows {
             row.expected += usize::from(row.events.iter().any(|pattern| pattern.matches(kind)));
         }
@@ -80,7 +80,7 @@ impl Board {
 
     /// Notes what a receiver got. What is not of the demo's own events, such as a notice of a dead letter, only counts
     /// for signatures.
-    pub fn arrive(&mut self, arrival: &Arrival) {
+    pub(crate) fn arrive(&mut self, arrival: &Arrival) {
         let Some(row) = self.rows.iter_mut().find(|row| row.port == arrival.port) else { return };
         match &arrival.signature {
             Signature::Valid | Signature::Unchecked => row.verified += 1,
@@ -102,7 +102,7 @@ impl Board {
     }
 
     /// Notes an attempt at the dead receiver, which can't tell of it itself.
-    pub fn attempt(&mut self, attempt: &Attempted) {
+    pub(crate) fn attempt(&mut self, attempt: &Attempted) {
         for row in self.rows.iter_mut().filter(|row| row.temper == Temper::Dead) {
             row.retried += usize::from(attempt.attempt > 1);
             row.dead_lettered += usize::from(attempt.status == "failed");
@@ -110,24 +110,24 @@ impl Board {
     }
 
     /// Events that were handed to the API.
-    pub fn sent(&self) -> usize {
+    pub(crate) fn sent(&self) -> usize {
         self.sent.len()
     }
 
     /// Whether everything that can arrive has arrived.
-    pub fn delivered(&self) -> bool {
+    pub(crate) fn delivered(&self) -> bool {
         self.rows.iter().all(|row| row.temper == Temper::Dead || row.delivered() >= row.expected)
     }
 
     /// Whether the dead receiver's deliveries have been given up.
-    pub fn given_up(&self) -> bool {
+    pub(crate) fn given_up(&self) -> bool {
         self.rows.iter().all(|row| row.temper != Temper::Dead || row.dead_lettered >= row.expected)
     }
 }
 
 impl Row {
     /// The row of a receiver at `port` that wants `events`.
-    pub fn new(temper: Temper, port: u16, events: Vec<Pattern>) -> Row {
+    pub(crate) fn new(temper: Temper, port: u16, events: Vec<Pattern>) -> Row {
         let latency = Histogram::new_with_bounds(1, MAX_LATENCY, 3).expect("the bounds are valid");
         Row {
             temper,
@@ -145,12 +145,12 @@ impl Row {
     }
 
     /// Deliveries that arrived and were answered 2xx, each counted once.
-    pub fn delivered(&self) -> usize {
+    pub(crate) fn delivered(&self) -> usize {
         self.delivered.len()
     }
 
     /// A percentile of the latency, in milliseconds.
-    pub fn latency_ms(&self, percentile: f64) -> Option<f64> {
+    pub(crate) fn latency_ms(&self, percentile: f64) -> Option<f64> {
         (!self.latency.is_empty()).then(|| self.latency.value_at_percentile(percentile) as f64 / 1000.0)
     }
 }
@@ -183,9 +183,12 @@ mod tests {
         }
         assert_eq!((board.rows[0].expected, board.rows[1].expected), (1, 2));
         let (failed, ok) = (StatusCode::INTERNAL_SERVER_ERROR, StatusCode::OK);
-        for (kind, attempt, status, done) in
-            [("order.created", 1, failed, false), ("webhook.x", 1, ok, false), ("order.created", 2, ok, true), ("order.created", 3, ok, true)]
-        {
+        for (kind, attempt, status, done) in [
+            ("order.created", 1, failed, false),
+            ("webhook.x", 1, ok, false),
+            ("order.created", 2, ok, true),
+            ("order.created", 3, ok, true),
+        ] {
             board.arrive(&arrival(&board, 0, kind, attempt, status));
             assert_eq!(board.delivered(), done, "{kind} {attempt}");
         }

@@ -16,7 +16,7 @@ use crate::receiver::{Arrival, Behaviour, Failing, Receiver};
 
 /// How a receiver behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Temper {
+pub(crate) enum Temper {
     /// Answers at once.
     Healthy,
     /// Fails one delivery in three at its first attempt.
@@ -28,18 +28,18 @@ pub enum Temper {
 }
 
 /// In the order in which they are shown.
-pub const TEMPERS: [Temper; 4] = [Temper::Healthy, Temper::Flaky, Temper::Slow, Temper::Dead];
+pub(crate) const TEMPERS: [Temper; 4] = [Temper::Healthy, Temper::Flaky, Temper::Slow, Temper::Dead];
 
 /// A receiver, registered as an endpoint.
-pub struct Member {
+pub(crate) struct Member {
     /// How it behaves.
-    pub temper: Temper,
+    pub(crate) temper: Temper,
     /// The events it wants.
-    pub events: Vec<Pattern>,
+    pub(crate) events: Vec<Pattern>,
     /// Its endpoint's id.
-    pub endpoint: String,
+    pub(crate) endpoint: String,
     /// The port it listens on; the dead one on none.
-    pub port: u16,
+    pub(crate) port: u16,
     receiver: Option<Receiver>,
     /// Held without listening, so that nothing else takes the port that refuses.
     _refusing: Option<socket2::Socket>,
@@ -47,7 +47,7 @@ pub struct Member {
 
 impl Temper {
     /// A word for tables.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Temper::Healthy => "healthy",
             Temper::Flaky => "flaky",
@@ -88,7 +88,7 @@ impl Temper {
 
 impl Member {
     /// Starts the receiver and registers it.
-    pub async fn join(temper: Temper, client: &Client, arrivals: mpsc::Sender<Arrival>) -> Result<Member, Failure> {
+    pub(crate) async fn join(temper: Temper, client: &Client, arrivals: mpsc::Sender<Arrival>) -> Result<Member, Failure> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).context("the system has no randomness to make a secret from")?;
         let secret = Secret::from_random(bytes);
@@ -116,13 +116,8 @@ impl Member {
         Ok(Member { temper, events, endpoint: endpoint.id, port: address.port(), receiver, _refusing: refusing })
     }
 
-    /// Whether it gets events of type `kind`.
-    pub fn wants(&self, kind: &str) -> bool {
-        self.events.iter().any(|pattern| pattern.matches(kind))
-    }
-
     /// Stops receiving.
-    pub async fn leave(self) {
+    pub(crate) async fn leave(self) {
         if let Some(receiver) = self.receiver {
             receiver.stop().await;
         }

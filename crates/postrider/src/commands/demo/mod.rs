@@ -4,7 +4,7 @@ mod board;
 mod cast;
 mod play;
 mod progress;
-pub mod samples;
+pub(crate) mod samples;
 mod summary;
 
 use std::pin::pin;
@@ -28,7 +28,7 @@ const WAITING: usize = 1024;
 
 /// What `demo` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Go on serving afterwards, until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -43,7 +43,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("postrider-demo-").tempdir().context("a temporary folder can't be made")?;
     let app = App::build(Config::for_demo(folder.path()))?;
     let (url, key) = (app.url(), app.key().clone());

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const POSTING: usize = 4;
 
 /// What is sent, and how fast.
-pub struct Play {
+pub(crate) struct Play {
     events: std::vec::IntoIter<Sample>,
     /// Events of one batch.
     batch: usize,
@@ -36,7 +36,7 @@ pub struct Play {
 
 impl Play {
     /// Sends `count` of the samples, beginning again where they end.
-    pub fn new(count: u32, fast: bool) -> Play {
+    pub(crate) fn new(count: u32, fast: bool) -> Play {
         let samples = samples::all();
         // The dead receiver's events come once: ever more failures would rightly open its breaker, which spares it
         // attempts, and the dead letters would come minutes later.
@@ -49,7 +49,12 @@ impl Play {
     /// Sends everything and waits for it to arrive at `cast`.
     ///
     /// Errors: it did not in time, the server refused an event, or it is gone.
-    pub async fn run(mut self, client: &Client, cast: &[Member], arrivals: &mut mpsc::Receiver<Arrival>) -> Result<Summary, Failure> {
+    pub(crate) async fn run(
+        mut self,
+        client: &Client,
+        cast: &[Member],
+        arrivals: &mut mpsc::Receiver<Arrival>,
+    ) -> Result<Summary, Failure> {
         let dead = cast.iter().find(|member| member.temper == Temper::Dead).expect("the cast has a dead receiver");
         let mut feed = client.feed(&[("webhook", &dead.endpoint)]).await?;
         let mut board = Board::new(cast.iter().map(|member| Row::new(member.temper, member.port, member.events.clone())).collect());

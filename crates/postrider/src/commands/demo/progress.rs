@@ -12,7 +12,7 @@ use super::cast::Temper;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Shows a board again and again.
-pub enum Progress {
+pub(crate) enum Progress {
     /// One bar for each receiver.
     Bars(Vec<ProgressBar>),
     /// A line a second.
@@ -24,7 +24,7 @@ pub enum Progress {
 
 impl Progress {
     /// Bars where standard error is a terminal, lines elsewhere.
-    pub fn start(board: &Board) -> Progress {
+    pub(crate) fn start(board: &Board) -> Progress {
         if !std::io::stderr().is_terminal() {
             return Progress::Lines { due: Instant::now() + LINE_EVERY };
         }
@@ -39,7 +39,7 @@ impl Progress {
     }
 
     /// Shows how things stand.
-    pub fn draw(&mut self, board: &Board) {
+    pub(crate) fn draw(&mut self, board: &Board) {
         match self {
             Progress::Bars(bars) => {
                 for (bar, row) in bars.iter().zip(&board.rows) {
@@ -57,7 +57,7 @@ impl Progress {
     }
 
     /// Shows the end and leaves it standing.
-    pub fn finish(self, board: &Board) {
+    pub(crate) fn finish(self, board: &Board) {
         let mut last = self;
         last.draw(board);
         match last {

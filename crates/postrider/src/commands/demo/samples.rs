@@ -8,25 +8,25 @@ const ASSISTANT: &str = include_str!("../../../../../docs/samples/assistant.ndjs
 
 /// One line of a sample file: an event as `POST /v1/events` takes it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Its type.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// Where it comes from.
-    pub source: String,
+    pub(crate) source: String,
     /// The version of the shape of `data`.
-    pub api_version: String,
+    pub(crate) api_version: String,
     /// Its ordering key.
-    pub key: String,
+    pub(crate) key: String,
     /// What it carries.
-    pub data: Value,
+    pub(crate) data: Value,
     /// Ties a delivery to its event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correlation_id: Option<String>,
+    pub(crate) correlation_id: Option<String>,
 }
 
 /// All samples, the shop's and the assistant's taking turns.
-pub fn all() -> Vec<Sample> {
+pub(crate) fn all() -> Vec<Sample> {
     let (mut shop, mut assistant) = (read(SHOP), read(ASSISTANT));
     let mut mixed = Vec::new();
     loop {
@@ -39,7 +39,7 @@ pub fn all() -> Vec<Sample> {
 }
 
 /// The data of the first sample of type `kind`.
-pub fn data_of(kind: &str) -> Option<Value> {
+pub(crate) fn data_of(kind: &str) -> Option<Value> {
     read(SHOP).chain(read(ASSISTANT)).find(|sample| sample.kind == kind).map(|sample| sample.data)
 }
 

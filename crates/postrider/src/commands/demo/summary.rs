@@ -12,7 +12,7 @@ use crate::output::{self, Table};
 
 /// The figures, for machines as they are.
 #[derive(Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Whether every delivery to the healthy receiver arrived, and every signature anywhere was right.
     ok: bool,
     /// Events handed to the API.
@@ -39,7 +39,7 @@ struct Line {
 
 impl Summary {
     /// Sums `board` up after `took`.
-    pub fn of(board: &Board, took: Duration) -> Summary {
+    pub(crate) fn of(board: &Board, took: Duration) -> Summary {
         let right = |row: &Row| row.invalid == 0 && (row.temper != Temper::Healthy || row.delivered() == row.expected);
         Summary {
             ok: board.rows.iter().all(right),
@@ -50,7 +50,7 @@ impl Summary {
     }
 
     /// Prints it.
-    pub fn print(&self, json: bool) -> Result<(), Failure> {
+    pub(crate) fn print(&self, json: bool) -> Result<(), Failure> {
         if json {
             return output::json(self);
         }
@@ -73,7 +73,7 @@ impl Summary {
     }
 
     /// Errors: something that must arrive and be verified was not.
-    pub fn verdict(&self) -> Result<(), Failure> {
+    pub(crate) fn verdict(&self) -> Result<(), Failure> {
         if self.ok {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 
 /// What `endpoint add` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where deliveries are POSTed to.
     url: String,
     /// The events it wants: types, `prefix.*` or `*`, separated by commas. Left out: all.
@@ -49,7 +49,7 @@ enum Ordering {
 
 /// An endpoint as the API takes it.
 #[derive(Serialize)]
-pub struct NewEndpoint {
+pub(crate) struct NewEndpoint {
     url: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     events: Vec<Pattern>,
@@ -71,7 +71,7 @@ pub struct NewEndpoint {
 
 impl Args {
     /// What is posted. Errors: a header without a `=`.
-    pub fn body(self) -> Result<NewEndpoint, Failure> {
+    pub(crate) fn body(self) -> Result<NewEndpoint, Failure> {
         let Args { url, events, secret, description, headers, rate_limit, max_in_flight, ordering, timeout } = self;
         let header = |text: String| match text.split_once('=') {
             Some((name, value)) => Ok((name.to_owned(), value.to_owned())),

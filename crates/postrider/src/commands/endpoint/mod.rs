@@ -19,7 +19,7 @@ const PAGE: &str = "250";
 
 /// What `endpoint` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
     /// Print the server's answer as JSON.
@@ -73,7 +73,7 @@ enum Action {
     },
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let client = Client::new(&args.server)?;
     block_on(act(&client, args.action, args.json))
 }

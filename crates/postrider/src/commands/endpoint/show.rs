@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::output::{self, Table};
 
 /// One endpoint with everything the server tells of it.
-pub fn one(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
+pub(crate) fn one(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
     if json {
         return output::json(endpoint);
     }
@@ -30,7 +30,7 @@ pub fn one(endpoint: &Endpoint, json: bool) -> Result<(), Failure> {
 }
 
 /// All endpoints, one line each.
-pub fn many(endpoints: &[Endpoint], json: bool) -> Result<(), Failure> {
+pub(crate) fn many(endpoints: &[Endpoint], json: bool) -> Result<(), Failure> {
     if json {
         return output::json(&json!({ "webhooks": endpoints }));
     }

@@ -8,10 +8,14 @@ use crate::failure::Failure;
 use crate::output::{self, Paint};
 
 /// Sends a sample to endpoint `id`. Errors: the receiver does not do its part.
-pub async fn run(client: &Client, id: &str, kind: Option<&str>, json: bool) -> Result<(), Failure> {
+pub(crate) async fn run(client: &Client, id: &str, kind: Option<&str>, json: bool) -> Result<(), Failure> {
     let body = kind.map_or_else(|| json!({}), |kind| json!({ "type": kind }));
     let report: TestReport = client.post(&["v1", "webhooks", id, "test"], &body).await?;
-    if json { output::json(&report)? } else { show(&report, Paint::for_stdout())? }
+    if json {
+        output::json(&report)?;
+    } else {
+        show(&report, Paint::for_stdout())?;
+    }
     if report.verdict.ok { Ok(()) } else { Err(anyhow!("{id} does not take deliveries as it should").into()) }
 }
 

@@ -1,0 +1,12 @@
+//! The API over a real server and a real embedded backend. There is no engine: what it would write, tests write.
+
+mod batches;
+mod deliveries;
+mod errors;
+mod events;
+mod idempotency;
+mod openapi;
+mod serving;
+mod streaming;
+mod webhooks;
+mod world;
