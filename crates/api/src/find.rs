@@ -1,5 +1,6 @@
 //! Finding what a request names, even if it is only just on its way to the store.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::extract::rejection::PathRejection;
@@ -43,7 +44,7 @@ impl Id {
     }
 }
 
-pub(crate) fn no_endpoint(id: impl std::fmt::Display) -> Problem {
+pub(crate) fn no_endpoint(id: impl Display) -> Problem {
     Problem::no("webhook endpoint", id)
 }
 

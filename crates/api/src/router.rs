@@ -1,14 +1,17 @@
 //! Every route.
 
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{delete, get, patch, post};
+use bytes::Bytes;
 
 use crate::api::Api;
-use crate::body::json;
+use crate::body::{json, raw_json};
 use crate::gate::gate;
 use crate::openapi;
 use crate::problem::{Kind, Problem};
@@ -76,7 +79,11 @@ pub fn router(api: Api) -> Router {
     responses((status = 200, description = "This document", body = Object)),
 )]
 pub(crate) async fn description() -> Response {
-    json(StatusCode::OK, &openapi::openapi())
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+        let text = serde_json::to_vec(&openapi::openapi()).expect("a description always has a JSON form");
+        Bytes::from(text)
+    });
+    raw_json(StatusCode::OK, TEXT.clone())
 }
 
 /// Greet

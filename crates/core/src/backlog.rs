@@ -74,14 +74,15 @@ impl Backlog {
         self.load.is_some() || self.next.is_some_and(|next| next <= now) || self.moving.values().any(|moving| moving.writes > 0)
     }
 
-    /// Whether the oldest delivery of `key` waits here for its retry.
-    pub(crate) fn is_blocked(&self, key: u64) -> bool {
-        self.blocked.contains_key(&key)
+    /// Whether another delivery of `key` waits here for its retry; then the row at `place` is read again with it.
+    pub(crate) fn waits_behind(&mut self, key: u64, place: Place) -> bool {
+        let blocked = self.blocked.get_mut(&key);
+        blocked.map(|blocked| blocked.place = blocked.place.min(place)).is_some()
     }
 
     /// Whether a delivery of `key` that is new here would overtake older ones of its key that wait here.
     pub(crate) fn holds_up(&self, key: u64) -> bool {
-        self.is_blocked(key) || self.blocked.len() >= MAX_BLOCKED
+        self.blocked.contains_key(&key) || self.blocked.len() >= MAX_BLOCKED
     }
 
     /// Whether a row that a load has found might not be what the store holds by now.
@@ -114,12 +115,12 @@ impl Backlog {
         }
     }
 
-    /// Notes a row that was stored; one behind the oldest of a blocked key is read when the key is free.
+    /// Notes a row that was stored; one of a blocked key is read when the key is free.
     pub(crate) fn stored(&mut self, key: u64, place: Place, due: Time) {
-        if self.blocked.get(&key).is_none_or(|blocked| place < blocked.place) {
-            self.note(place, due);
-        } else if self.blocked.get(&key).is_some_and(|blocked| place == blocked.place) {
+        if self.blocked.get(&key).is_some_and(|blocked| blocked.place == place) {
             self.block(key, place, due);
+        } else if !self.waits_behind(key, place) {
+            self.note(place, due);
         }
     }
 
@@ -164,6 +165,11 @@ impl Backlog {
     /// How many rows the load under way has asked for.
     pub(crate) fn load_limit(&self) -> Option<usize> {
         self.load.as_ref().map(|load| load.limit)
+    }
+
+    /// Whether a row before `place` came into the store while the load was under way, so that it may have missed that row.
+    pub(crate) fn missed_before(&self, place: Place) -> bool {
+        self.load.as_ref().and_then(|load| load.stored).is_some_and(|(stored, _)| stored < place)
     }
 
     /// Ends a load that went as far as `stop`.
@@ -268,7 +274,7 @@ mod tests {
         assert_eq!(backlog.next(), Some(Time(100)));
         backlog.note(place(50), Time(60));
         assert_eq!(backlog.begin_load(8, Time(100)), place(3));
-        assert!(!backlog.is_blocked(7));
+        assert!(!backlog.holds_up(7));
     }
 
     #[test]
@@ -288,7 +294,7 @@ mod tests {
         for key in 0..MAX_BLOCKED as u64 {
             assert!(!backlog.holds_up(key) && backlog.block(key, place(key), Time(100)));
         }
-        assert!(!backlog.block(999, place(999), Time(100)) && !backlog.is_blocked(999));
+        assert!(!backlog.block(999, place(999), Time(100)) && !backlog.waits_behind(999, place(999)));
         assert!(backlog.holds_up(999), "its oldest delivery may lie in the store unseen");
     }
 }

@@ -120,7 +120,7 @@ impl Outbox {
                 }
             }
         }
-        write_all(self.sinks.clone(), writes, obituaries, partitions).boxed_local()
+        write_all(self.sinks.clone(), writes.into(), obituaries, partitions).boxed_local()
     }
 
     fn convert(&mut self, partition: Partition, change: Change, writes: &mut Vec<Write>, obituaries: &mut Vec<Obituary>) {
@@ -155,7 +155,7 @@ impl Outbox {
 }
 
 /// Writes a batch however long it takes: what is not written is not acknowledged, and the shards wait.
-async fn write_all(sinks: Sinks, writes: Vec<Write>, obituaries: Vec<Obituary>, partitions: Vec<Partition>) -> Vec<Partition> {
+async fn write_all(sinks: Sinks, writes: Arc<[Write]>, obituaries: Vec<Obituary>, partitions: Vec<Partition>) -> Vec<Partition> {
     if !obituaries.is_empty() {
         announce(&sinks, obituaries).await;
     }

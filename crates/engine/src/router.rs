@@ -1,5 +1,6 @@
 //! Routes what the API left to it: events that match nobody, and events with a large fan-out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_backend::log::{Append, Consumed, Group, Log, Record, Topic};
@@ -24,7 +25,7 @@ pub struct Router {
     /// Where events that match nobody leave their row.
     pub store: Store,
     /// Matches events with endpoints.
-    pub ingest: std::sync::Arc<Ingest>,
+    pub ingest: Arc<Ingest>,
 }
 
 /// What a batch of events comes to.
@@ -90,7 +91,8 @@ impl Router {
                 tokio::time::sleep(AGAIN).await;
             }
         }
-        while let Err(error) = self.store.write(routed.rows.clone()).await {
+        let rows: Arc<[Write]> = routed.rows.into();
+        while let Err(error) = self.store.write(rows.clone()).await {
             tracing::warn!(%error, "rows of events can't be written; trying again");
             tokio::time::sleep(AGAIN).await;
         }

@@ -33,7 +33,7 @@ const ACCEPT_QUEUE: i32 = 1024;
 const READERS: usize = 8;
 
 /// A server that is ready to run. Its port is bound, its folder locked.
-pub struct App {
+pub(crate) struct App {
     config: Config,
     address: SocketAddr,
     listeners: Vec<TcpListener>,
@@ -49,7 +49,7 @@ pub struct App {
 
 impl App {
     /// Opens and binds everything, or says why not; nothing runs yet.
-    pub fn build(mut config: Config) -> Result<App, Failure> {
+    pub(crate) fn build(mut config: Config) -> Result<App, Failure> {
         let Backend::Embedded = config.backend;
         raise_file_limit();
         let partitions = config.data.partitions;
@@ -84,17 +84,17 @@ impl App {
     }
 
     /// Where the API listens.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The administrator's key.
-    pub fn key(&self) -> &Secret {
+    pub(crate) fn key(&self) -> &Secret {
         &self.config.auth.bootstrap_key
     }
 
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
-    pub fn run(self, stop: CancellationToken) -> Result<(), Failure> {
+    pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let App { config, listeners, workers, log, store, directory, ingest, api, folder, .. } = self;
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
@@ -149,13 +149,16 @@ impl Worker {
         }
         match served {
             Some(served) => Ok(served.await.context("the API died")??),
-            None => Ok(stop.cancelled().await),
+            None => {
+                stop.cancelled().await;
+                Ok(())
+            }
         }
     }
 }
 
 /// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
-pub fn terminated() -> Result<CancellationToken, Failure> {
+pub(crate) fn terminated() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let told = stop.clone();
     let runtime = runtime().context("signals can't be waited for")?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 
 /// Every key with its default and what it means.
-pub const DEFAULTS: &str = include_str!("default.toml");
+pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
 const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
 const KEY_FILE: &str = "api-key";
@@ -24,21 +24,20 @@ const KEY_FILE: &str = "api-key";
 /// All settings; `default.toml` says what each means.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "default.toml documents each key once, for users and readers alike")]
-pub struct Config {
-    pub backend: Backend,
-    pub server: Server,
-    pub data: Data,
-    pub limits: Limits,
-    pub auth: Auth,
-    pub egress: Egress,
-    pub tracing: Tracing,
+pub(crate) struct Config {
+    pub(crate) backend: Backend,
+    pub(crate) server: Server,
+    pub(crate) data: Data,
+    pub(crate) limits: Limits,
+    pub(crate) auth: Auth,
+    pub(crate) egress: Egress,
+    pub(crate) tracing: Tracing,
 }
 
 /// `backend`
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Backend {
+pub(crate) enum Backend {
     /// Log and store in a folder of this machine.
     Embedded,
 }
@@ -46,18 +45,17 @@ pub enum Backend {
 /// `[server]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Server {
-    pub listen: SocketAddr,
-    pub roles: Vec<Role>,
-    pub workers: usize,
-    pub drain_seconds: u64,
+pub(crate) struct Server {
+    pub(crate) listen: SocketAddr,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) workers: usize,
+    pub(crate) drain_seconds: u64,
 }
 
 /// What a process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub(crate) enum Role {
     /// Takes requests.
     Api,
     /// Routes events that the API left to it.
@@ -69,55 +67,50 @@ pub enum Role {
 /// `[data]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Data {
-    pub dir: PathBuf,
-    pub partitions: u16,
-    pub retention_days: u32,
-    pub min_free_mib: u64,
-    pub segment_mib: u64,
+pub(crate) struct Data {
+    pub(crate) dir: PathBuf,
+    pub(crate) partitions: u16,
+    pub(crate) retention_days: u32,
+    pub(crate) min_free_mib: u64,
+    pub(crate) segment_mib: u64,
 }
 
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Limits {
-    pub memory_mib: usize,
-    pub in_flight: usize,
-    pub connections: usize,
+pub(crate) struct Limits {
+    pub(crate) memory_mib: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) connections: usize,
 }
 
 /// `[auth]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Auth {
-    pub bootstrap_key: Secret,
+pub(crate) struct Auth {
+    pub(crate) bootstrap_key: Secret,
 }
 
 /// `[egress]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Egress {
-    pub allow: Vec<IpNet>,
-    pub extra_ca: PathBuf,
+pub(crate) struct Egress {
+    pub(crate) allow: Vec<IpNet>,
+    pub(crate) extra_ca: PathBuf,
 }
 
 /// `[tracing]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "see default.toml")]
-pub struct Tracing {
-    pub filter: String,
-    pub format: Format,
+pub(crate) struct Tracing {
+    pub(crate) filter: String,
+    pub(crate) format: Format,
 }
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     Text,
     /// For machines.
@@ -126,7 +119,7 @@ pub enum Format {
 
 impl Config {
     /// Merges defaults, `file` and the environment, and checks the whole. Errors name the key and where it came from.
-    pub fn load(file: Option<&Path>) -> Result<Config, Failure> {
+    pub(crate) fn load(file: Option<&Path>) -> Result<Config, Failure> {
         let mut merged = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
             let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
@@ -144,7 +137,7 @@ impl Config {
     }
 
     /// For `demo`: everything in a temporary folder, on a free port, with receivers on this machine.
-    pub fn for_demo(dir: &Path) -> Config {
+    pub(crate) fn for_demo(dir: &Path) -> Config {
         let mut config: Config = Figment::from(Toml::string(DEFAULTS)).extract().expect("the defaults are a configuration");
         config.data.dir = dir.to_owned();
         config.data.min_free_mib = 16;
@@ -155,7 +148,7 @@ impl Config {
     }
 
     /// Lets deliveries reach this machine, as developers' receivers are on it.
-    pub fn allow_loopback(&mut self) {
+    pub(crate) fn allow_loopback(&mut self) {
         let loopback = ["127.0.0.0/8", "::1/128"].map(|net| net.parse::<IpNet>().expect("a network"));
         self.egress.allow.extend(loopback);
     }
@@ -163,7 +156,7 @@ impl Config {
     /// Sees to an administrator's key where none is configured: the one kept in the data folder, or a new one.
     ///
     /// The folder must be open.
-    pub fn ensure_key(&mut self) -> Result<(), Failure> {
+    pub(crate) fn ensure_key(&mut self) -> Result<(), Failure> {
         if !self.auth.bootstrap_key.reveal().is_empty() {
             return Ok(());
         }
@@ -179,7 +172,7 @@ impl Config {
     }
 
     /// Refuses a server that nobody could use.
-    pub fn require_key(&self) -> Result<(), Failure> {
+    pub(crate) fn require_key(&self) -> Result<(), Failure> {
         if self.auth.bootstrap_key.reveal().is_empty() {
             let words = format!("auth.bootstrap_key is empty; set it in the file, or {KEY_VARIABLE} in the environment");
             return Err(Failure::Usage(words));
@@ -188,7 +181,7 @@ impl Config {
     }
 
     /// The configuration as TOML with its secrets hidden.
-    pub fn masked(&self) -> Result<String, Failure> {
+    pub(crate) fn masked(&self) -> Result<String, Failure> {
         let mut shown = self.clone();
         if !shown.auth.bootstrap_key.reveal().is_empty() {
             shown.auth.bootstrap_key = Secret::new("********");

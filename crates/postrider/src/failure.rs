@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// The command line or a file it names is wrong. Exit code 2.
     #[error("{0}")]
     Usage(String),
@@ -23,7 +23,7 @@ pub enum Failure {
 
 impl Failure {
     /// The exit code that scripts see.
-    pub fn code(&self) -> ExitCode {
+    pub(crate) fn code(&self) -> ExitCode {
         match self {
             Failure::Failed(_) => ExitCode::from(1),
             Failure::Usage(_) => ExitCode::from(2),

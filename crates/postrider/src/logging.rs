@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Format, Tracing};
 
 /// Starts logging; a second call changes nothing. The filter was checked when the configuration was read.
-pub fn start(config: &Tracing) {
+pub(crate) fn start(config: &Tracing) {
     let filter = EnvFilter::builder().parse_lossy(&config.filter);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.format {

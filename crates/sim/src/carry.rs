@@ -2,9 +2,9 @@
 
 use postrider_core::attempt::Report;
 use postrider_core::breaker::State;
+use postrider_core::endpoint::{Ordering, PolicyState};
 use postrider_core::id::DeliveryId;
 use postrider_core::offsets::Progress;
-use postrider_core::endpoint::{Ordering, PolicyState};
 use postrider_core::shard::{Action, Attempt, Input, Write};
 use postrider_core::time::Millis;
 

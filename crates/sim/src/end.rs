@@ -73,7 +73,8 @@ impl World {
     fn was_disabled(&self, endpoint: usize) -> bool {
         use crate::plan::Change;
         use crate::receiver::Temper;
-        let by_owner = self.plan.changes.iter().any(|(_, of, change)| *of == endpoint && matches!(change, Change::Disable | Change::Delete));
+        let by_owner =
+            self.plan.changes.iter().any(|(_, of, change)| *of == endpoint && matches!(change, Change::Disable | Change::Delete));
         by_owner || self.plan.endpoints[endpoint].temper == Temper::Gone
     }
 }

@@ -85,9 +85,7 @@ impl World {
         let clean = self.owners.get(&self.epoch).is_some_and(|owner| owner.part == Part::Drained);
         if !clean {
             let (committed, store) = (&self.committed, &self.store);
-            self.ledger.lost_owner(|id, account| {
-                account.offsets.iter().any(|offset| !committed.is_finished(*offset)) || store.has_row(id)
-            });
+            self.ledger.lost_owner(|id, account| account.offsets.iter().any(|offset| !committed.is_finished(*offset)) || store.has_row(id));
         }
         self.ledger.nobody_waits();
         self.epoch = Epoch(self.epoch.0 + 1);
@@ -97,7 +95,8 @@ impl World {
         });
         let owner = Owner::new(self.plan.limits.clone(), progress, self.chance.seed(), self.plan.endpoints.len(), self.now);
         self.owners.insert(self.epoch, owner);
-        let lane = |Backlogged { place, due, delivery }| Input::Lane { endpoint: delivery.id.endpoint, first: place, due, meta: delivery.meta };
+        let lane =
+            |Backlogged { place, due, delivery }| Input::Lane { endpoint: delivery.id.endpoint, first: place, due, meta: delivery.meta };
         let lanes: Vec<_> = self.store.first_rows().into_iter().map(lane).collect();
         self.tell(self.epoch, lanes)?;
         self.read_on(self.epoch);

@@ -44,7 +44,9 @@ impl World {
                 Command::Retry | Command::Cancel => continue,
             }
             let open_elsewhere = || self.ledger.accounts[&id].offsets.iter().any(|other| self.partition.is_open(*other));
-            let ended = self.store.end(id).is_some_and(|(_, at)| at >= record.at || record.command == Command::Deliver);
+            // A replay must have ended anew, unless it joined a copy whose row a former owner took away meanwhile.
+            let anew = record.command == Command::Replay && self.counts.revocations == 0;
+            let ended = self.store.end(id).is_some_and(|(_, at)| at >= record.at || !anew);
             if !ended && !self.store.has_row(id) && !open_elsewhere() {
                 let seen = format!("owner {} commits {} although {id} is neither finished nor stored", epoch.0, offset.0);
                 return Err(Broken::new("nothing_is_lost", seen));
@@ -188,14 +190,21 @@ impl Plan {
     fn should_be_quick(&self, endpoint: usize) -> bool {
         let quiet = self.changes.iter().all(|(_, of, _)| *of != endpoint);
         let plan = &self.endpoints[endpoint];
-        plan.temper.is_healthy() && quiet && plan.policy.rate_limit.is_none() && !self.keeps_order(endpoint) && plan.policy.max_in_flight > 1
+        plan.temper.is_healthy()
+            && quiet
+            && plan.policy.rate_limit.is_none()
+            && !self.keeps_order(endpoint)
+            && plan.policy.max_in_flight > 1
     }
 
     /// How long a healthy endpoint's delivery may wait in a roomy world.
     fn patience(&self, proven: bool) -> Millis {
         let ways = Millis(longest_way(self.store.delay).0 * 8);
         let queue = Millis(self.traffic.burst * 50);
-        let unproven = if proven { Millis(0) } else { Millis(60_000) };
-        Millis(1000) + ways + queue + unproven
+        // Before it has answered, it takes its turn among the endpoints that do not.
+        let turns = 4 * self.endpoints.len() / self.limits.suspects + 2;
+        let unproven = if proven { Millis(0) } else { Millis(turns as u64 * 15_000) };
+        let again = if self.store.load_failures > 0.0 { Millis(10_000) } else { Millis(0) };
+        Millis(1000) + again + ways + queue + unproven
     }
 }

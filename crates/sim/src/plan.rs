@@ -165,9 +165,9 @@ fn endpoint(chance: &mut Chance) -> EndpointPlan {
 }
 
 fn limits(chance: &mut Chance) -> Limits {
-    let standard = Limits::default();
     if chance.hits(0.4) {
-        return standard;
+        // All the room there is, but at times few slots for endpoints that are not known to answer.
+        return Limits { suspects: chance.pick(&[512, 512, 1, 2, 8]), ..Limits::default() };
     }
     let in_flight = chance.pick(&[2, 4, 16, 64, 1024]);
     Limits {
@@ -200,7 +200,7 @@ fn traffic(chance: &mut Chance, deliveries: usize, span: Millis) -> Traffic {
 }
 
 fn faults(chance: &mut Chance, span: Millis) -> Vec<(Millis, Fault)> {
-    let most = chance.pick(&[0, 0, 2, 6]);
+    let most = chance.pick(&[0, 1, 3, 8]);
     let zombies = chance.hits(0.5);
     let crashes = chance.hits(0.7);
     let mut faults: Vec<_> = (0..chance.between(0, most))

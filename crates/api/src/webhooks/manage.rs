@@ -1,6 +1,7 @@
 //! Registering, listing, changing and deleting endpoints.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
@@ -161,7 +162,8 @@ pub(crate) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, P
     responses((status = 200, description = "The endpoint", body = WebhookView)),
 )]
 pub(crate) async fn show(State(api): State<Api>, id: Id) -> Result<Response, Problem> {
-    Ok(shown(&*existing(&api, &id).await?))
+    let endpoint = existing(&api, &id).await?;
+    Ok(shown(&endpoint))
 }
 
 /// Change an endpoint
@@ -232,21 +234,25 @@ pub(crate) async fn disable(State(api): State<Api>, id: Id) -> Result<Response, 
 }
 
 async fn set_status(api: &Api, id: &Id, status: Status) -> Result<Response, Problem> {
-    let changed = update(api, id.endpoint()?, move |endpoint| {
+    let change = move |endpoint: &mut Endpoint| {
         endpoint.status = status;
         endpoint.updated_at = clock::now();
-    });
-    Ok(shown(&changed.await?))
+    };
+    let changed = update(api, id.endpoint()?, change).await?;
+    Ok(shown(&changed))
 }
 
 /// Changes an endpoint that must exist.
-pub(super) async fn update(api: &Api, id: EndpointId, change: impl FnOnce(&mut Endpoint) + Send + 'static) -> Result<Endpoint, Problem> {
-    let changed = api.directory.update_endpoint(TENANT, id, change).await?;
-    changed.map(|endpoint| Endpoint::clone(&endpoint)).ok_or_else(|| no_endpoint(id))
+pub(super) async fn update(
+    api: &Api,
+    id: EndpointId,
+    change: impl FnOnce(&mut Endpoint) + Send + 'static,
+) -> Result<Arc<Endpoint>, Problem> {
+    api.directory.update_endpoint(TENANT, id, change).await?.ok_or_else(|| no_endpoint(id))
 }
 
 /// The endpoint that a path names.
-pub(super) async fn existing(api: &Api, id: &Id) -> Result<std::sync::Arc<Endpoint>, Problem> {
+pub(super) async fn existing(api: &Api, id: &Id) -> Result<Arc<Endpoint>, Problem> {
     let id = id.endpoint()?;
     api.directory.endpoint(TENANT, id).await?.ok_or_else(|| no_endpoint(id))
 }

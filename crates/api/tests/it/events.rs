@@ -52,18 +52,19 @@ async fn a_cloud_event_is_taken_in_all_three_modes() {
 }
 
 #[tokio::test]
-async fn an_event_is_found_by_either_id_with_its_deliveries() {
+async fn an_event_is_shown_with_its_deliveries() {
     let world = World::new().await;
     let endpoint = world.endpoint("http://127.0.0.1:9/a").await;
     let id = world
         .event(json!({
-            "type": "a.b", "data": [1, {"x": null}], "id": "order/1 ?", "source": "s", "key": "k", "correlation_id": "c",
+            "type": "a.b", "data": [1, {"x": null}], "source": "s", "key": "k", "correlation_id": "c",
             "metadata": {"m": 1}, "webhook_url": "http://127.0.0.1:9/b", "created_at": "2026-01-31T12:00:00Z",
         }))
         .await;
-    let event = ok(world.get("/v1/events/order%2F1%20%3F").send().await.unwrap(), 200).await;
-    assert_eq!(event["id"], id);
+    let event = ok(world.get(&format!("/v1/events/{id}")).send().await.unwrap(), 200).await;
     for (field, value) in [
+        ("id", json!(id)),
+        ("uid", json!(id)),
         ("type", json!("a.b")),
         ("data", json!([1, {"x": null}])),
         ("source", json!("s")),
@@ -78,6 +79,14 @@ async fn an_event_is_found_by_either_id_with_its_deliveries() {
     assert_eq!(deliveries.len(), 2);
     assert!(deliveries.iter().any(|d| d["webhook_id"] == endpoint.as_str() && d["status"] == "pending" && d["attempts"] == 0));
     assert!(deliveries.iter().any(|d| d["url"] == "http://127.0.0.1:9/b"));
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_the_id_its_sender_gave() {
+    let world = World::new().await;
+    world.event(json!({"type": "a.b", "data": 1, "id": "order/1 ?"})).await;
+    let event = ok(world.get("/v1/events/order%2F1%20%3F").send().await.unwrap(), 200).await;
+    assert_eq!((&event["id"], &event["data"]), (&json!("order/1 ?"), &json!(1)));
     let same = ok(world.get(&format!("/v1/events/{}", event["uid"].as_str().unwrap())).send().await.unwrap(), 200).await;
     assert_eq!(same, event);
 }

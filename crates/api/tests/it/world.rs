@@ -7,7 +7,7 @@ use bytes::Bytes;
 use postrider_api::{Api, ApiLimits, ApiParts, router, serve};
 use postrider_backend::directory::Directory;
 use postrider_backend::folder::Folder;
-use postrider_backend::log::{Consumed, Consumer, Group, Log, Record, Topic, local};
+use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, Record, Topic, local};
 use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local as store};
 use postrider_core::attempt::{Answer, DeliveryState, End, Report};
 use postrider_core::id::DeliveryId;
@@ -98,14 +98,17 @@ impl World {
         self.log.consumer(group, topic, (0..PARTITIONS).map(Partition).collect()).unwrap()
     }
 
-    /// All records of a topic.
+    /// All records of a topic so far.
     pub(crate) async fn records(&self, topic: Topic) -> Vec<Record> {
+        // Marks at the end of every partition tell when everything before them was read.
+        let mark = |partition| Append { topic, partition: Partition(partition), meta: Bytes::new(), payload: Bytes::from_static(b"mark") };
+        let marks = self.log.append((0..PARTITIONS).map(mark).collect()).await.unwrap();
+        let (mut records, mut missing) = (Vec::new(), marks.len());
         let mut consumer = self.consumer(topic);
-        let mut records = Vec::new();
-        // A consumer that has read everything waits; what was appended before is there at once.
-        while let Ok(next) = timeout(Duration::from_millis(200), consumer.next()).await {
-            if let Consumed::Records(more) = next.unwrap() {
-                records.extend(more);
+        while missing > 0 {
+            if let Consumed::Records(more) = soon(consumer.next()).await.unwrap() {
+                missing -= more.iter().filter(|record| marks.contains(&record.offset)).count();
+                records.extend(more.into_iter().filter(|record| !record.meta.is_empty()));
             }
         }
         records

@@ -188,7 +188,8 @@ impl Store {
     ///
     /// Returns when the batch survives the end of the process; with a `put` in it, also the loss of power.
     /// Errors: nothing of the batch may be assumed written or not written.
-    pub async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+    pub async fn write(&self, batch: impl Into<Arc<[Write]>>) -> Result<(), StoreError> {
+        let batch = batch.into();
         either!(self, store => store.write(batch).await)
     }
 

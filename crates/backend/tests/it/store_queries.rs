@@ -16,6 +16,7 @@ store_contract! {
     no_query_sees_another_tenant,
     an_event_has_the_targets_of_all_chunks,
     a_body_in_the_log_is_found,
+    an_event_is_found_by_the_id_its_sender_gave,
     the_state_of_a_delivery_follows_its_rows,
     lists_have_no_gaps_and_no_repeats,
     deliveries_are_filtered,
@@ -85,6 +86,18 @@ async fn a_body_in_the_log_is_found(world: World) {
     world.write(vec![Write::Event(write)]).await;
     let found = world.store.event("t", uid(NOON, 1)).await.unwrap().unwrap();
     assert_eq!(found.body.as_deref(), Some(&b"the body"[..]));
+}
+
+async fn an_event_is_found_by_the_id_its_sender_gave(world: World) {
+    for (day, chunk) in [(0, 0), (1, 0), (2, 1)] {
+        let number = uid(NOON + day * 86_400_000, 1);
+        let Write::Event(mut write) = event("t", number, chunk, "a.b", &[1]) else { unreachable!() };
+        write.row.given_id = Some("order-7".to_owned());
+        world.write(vec![Write::Event(write)]).await;
+    }
+    assert_eq!(world.store.named_event("t", "order-7").await.unwrap(), Some(uid(NOON + 86_400_000, 1)), "the newest whole one");
+    assert_eq!(world.store.named_event("t", "order").await.unwrap(), None);
+    assert_eq!(world.store.named_event("other", "order-7").await.unwrap(), None);
 }
 
 async fn the_state_of_a_delivery_follows_its_rows(world: World) {

@@ -61,7 +61,7 @@ impl Shard {
             }
             if sweeping {
                 if !self.expire(&row, now) {
-                    stop = Stop::At(row.place, row.due);
+                    stop = Stop::At(row.place, now); // in an ordered lane rows behind it may be due before it
                     swept_all = false;
                     break;
                 }
@@ -127,9 +127,12 @@ impl Shard {
 
 /// In an ordered lane a row that is not due holds up its own key only.
 fn take_in_order(lane: &mut Lane, row: Backlogged, now: Time) -> Option<Stop> {
+    if lane.backlog.missed_before(row.place) {
+        return Some(Stop::At(row.place, now));
+    }
     let key = order_key(&row.delivery);
     let behind = lane.backlog.coming_before(row.place, key).any(|event| !lane.holds(event));
-    if behind || lane.backlog.is_blocked(key) {
+    if behind || lane.backlog.waits_behind(key, row.place) {
         return None; // it is read again together with what goes before it
     }
     if row.due > now {

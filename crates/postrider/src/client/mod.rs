@@ -27,17 +27,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone, clap::Args)]
 pub(crate) struct Server {
     /// The server's address.
-    #[arg(long = "server", value_name = "URL", env = "POSTRIDER_URL", default_value = "http://127.0.0.1:8080", global = true)]
+    #[arg(id = "server", long, value_name = "URL", env = "POSTRIDER_URL", default_value = "http://127.0.0.1:8080", global = true)]
     address: String,
     /// The API key; better given in the environment, where other users can't see it.
-    #[arg(long = "api-key", value_name = "KEY", env = "POSTRIDER_API_KEY", hide_env_values = true, global = true)]
-    key: Option<String>,
+    #[arg(long, value_name = "KEY", env = "POSTRIDER_API_KEY", hide_env_values = true, global = true)]
+    api_key: Option<String>,
 }
 
 impl Server {
     /// A server that was not named on the command line.
     pub(crate) fn new(address: String, key: &Secret) -> Server {
-        Server { address, key: Some(key.reveal().to_owned()) }
+        Server { address, api_key: Some(key.reveal().to_owned()) }
     }
 }
 
@@ -62,7 +62,7 @@ impl Client {
             other => return Err(Failure::Usage(format!("POSTRIDER_URL must begin with http://, not {other}:"))),
         }
         let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).build().context("the HTTP client can't start")?;
-        Ok(Client { http, base, key: server.key.as_deref().map(Secret::new) })
+        Ok(Client { http, base, key: server.api_key.as_deref().map(Secret::new) })
     }
 
     /// Reads what is at `path`, given in segments.

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 
 /// What to do with the configuration.
 #[derive(clap::Subcommand)]
-pub enum Args {
+pub(crate) enum Args {
     /// Check a file; the first error is named with its key.
     Check {
         /// The configuration file.
@@ -24,7 +24,7 @@ pub enum Args {
     },
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args {
         Args::Check { file } => {
             Config::load(Some(&file))?;

@@ -10,7 +10,7 @@ use crate::logging;
 
 /// What `dev` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The data folder.
     #[arg(long, default_value = "./.postrider")]
     data: PathBuf,
@@ -22,7 +22,7 @@ pub struct Args {
     config: Option<PathBuf>,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut config = Config::load(args.config.as_deref())?;
     config.data.dir = args.data;
     config.server.listen = args.listen;

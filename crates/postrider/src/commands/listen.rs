@@ -75,6 +75,7 @@ async fn listen(args: Args) -> Result<(), Failure> {
             }
             stopped = tokio::signal::ctrl_c() => {
                 stopped.context("Ctrl-C can't be waited for")?;
+                arrivals.close();
                 receiver.stop().await;
                 return Ok(());
             }
@@ -83,6 +84,7 @@ async fn listen(args: Args) -> Result<(), Failure> {
             break;
         }
     }
+    arrivals.close(); // what comes now is answered 503, and is not taken without being shown
     receiver.stop().await;
     match tally.invalid {
         0 => Ok(()),

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 /// Delivers events to webhooks: signed, retried, isolated from each other, without loss.
 #[derive(Parser)]
 #[command(name = "postrider", version, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -47,7 +47,7 @@ enum Command {
 
 impl Cli {
     /// Runs the command that was given.
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Demo(args) => demo::run(args),
             Command::Dev(args) => dev::run(args),

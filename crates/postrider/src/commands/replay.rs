@@ -91,7 +91,11 @@ async fn replay(client: &Client, args: &Args) -> Result<(), Failure> {
         }
     }
     progress.finish_and_clear();
-    if args.json { output::json(&json!({ "replayed": total })) } else { output::line(format!("{total} deliveries are made again")) }
+    match total {
+        _ if args.json => output::json(&json!({ "replayed": total })),
+        1 => output::line("1 delivery is made again"),
+        total => output::line(format!("{total} deliveries are made again")),
+    }
 }
 
 fn progress() -> ProgressBar {

@@ -9,7 +9,7 @@ use crate::logging;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The configuration file.
     #[arg(long)]
     config: PathBuf,
@@ -18,7 +18,7 @@ pub struct Args {
     roles: Option<Vec<Role>>,
 }
 
-pub fn run(args: Args) -> Result<(), Failure> {
+pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let mut config = Config::load(Some(&args.config))?;
     if let Some(roles) = args.roles {
         config.server.roles = roles;

@@ -86,7 +86,8 @@ async fn an_unknown_setting_is_named_with_the_nearest_known_one() {
 #[tokio::test]
 async fn a_port_or_folder_in_use_is_refused_and_its_user_goes_on() {
     let server = Server::start().await;
-    let mut same_port = Home::new("").open(&server.address.to_string());
+    let other = Home::new("");
+    let mut same_port = other.open(&server.address.to_string());
     let status = same_port.ended().await;
     assert_refused(&same_port, status, 1, "can't be listened on");
 

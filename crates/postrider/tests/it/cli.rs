@@ -168,13 +168,13 @@ async fn an_endpoint_lives_its_life_by_commands() {
 async fn what_a_receiver_missed_is_replayed() {
     let server = Server::start().await;
     let (mut listener, url) = listen(&["--fail-first", "1", "--count", "1"]).await;
-    let endpoint = server.api.post("/v1/webhooks", json!({ "url": url, "retry": { "max_attempts": 1 } })).await;
+    let endpoint = server.api.post("/v1/webhooks", json!({ "url": url, "events": ["order.*"], "retry": { "max_attempts": 1 } })).await;
     let id = endpoint["id"].as_str().unwrap();
     let event = ask(&server, &["trigger", "order.created", "--data", "{\"n\":1}"]).await;
     server.api.until_delivery_is(event.trim(), "failed").await;
     let replay = ["replay", "--endpoint", id, "--since"];
     assert_eq!(ask_json(&server, &[&replay[..], &["1h", "--until", "30m"]].concat()).await, json!({ "replayed": 0 }));
-    assert_eq!(ask(&server, &[&replay[..], &["2020-01-01T00:00:00Z"]].concat()).await, "1 deliveries are made again\n");
+    assert_eq!(ask(&server, &[&replay[..], &["2020-01-01T00:00:00Z"]].concat()).await, "1 delivery is made again\n");
     server.api.until_delivery_is(event.trim(), "succeeded").await;
     assert_eq!(listener.ended().await.code(), Some(0));
 }

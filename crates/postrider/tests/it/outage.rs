@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::load::{Load, event, has_all, repeats};
 use crate::receiver::{Receiver, Reply};
-use crate::world::{Server, eventually, machine};
+use crate::world::{Server, machine};
 
 const MAX_IN_FLIGHT: usize = 8;
 const RATE_LIMIT: usize = 1000;
@@ -32,7 +32,7 @@ impl Outage {
             "events": ["order.created"],
             "max_in_flight": MAX_IN_FLIGHT,
             "rate_limit": RATE_LIMIT,
-            "retry": { "schedule": vec![1; 60] },
+            "retry": { "schedule": vec![1; 30] },
         });
         server.api.register(&receiver, limits).await;
         for first in (0..count).step_by(BATCH as usize) {
@@ -58,6 +58,9 @@ async fn an_endpoint_that_comes_back_drains_in_order_within_its_limits_and_the_o
     let outage = Outage::begin(&server, count).await;
     outage.end();
     let started = Instant::now();
+    for part in (0..count as usize).step_by(20_000) {
+        outage.receiver.wait_until(part).await; // patience is for each part, however many there are
+    }
     has_all(&outage.receiver, &(0..count).collect()).await;
     let others = load.stop().await;
     has_all(&healthy, &others).await;
@@ -92,7 +95,7 @@ async fn a_kill_in_the_middle_of_draining_loses_nothing() {
     let mut server = Server::start().await;
     let outage = Outage::begin(&server, COUNT).await;
     outage.end();
-    eventually("half is drained", async || (outage.receiver.taken().len() > COUNT as usize / 2).then_some(())).await;
+    outage.receiver.wait_until(COUNT as usize / 2).await;
     server.process.kill();
     server.restart().await;
     has_all(&outage.receiver, &(0..COUNT).collect()).await;

@@ -129,9 +129,15 @@ impl Receiver {
         self.seen.most_open.load(Ordering::SeqCst)
     }
 
+    /// Waits until it got `count` requests.
+    pub(crate) async fn wait_until(&self, count: usize) {
+        eventually(&format!("the receiver gets {count} requests"), async || (self.count() >= count).then_some(())).await;
+    }
+
     /// Waits until it got `count` requests; returns them.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Got> {
-        eventually(&format!("the receiver gets {count} requests"), async || (self.count() >= count).then(|| self.got())).await
+        self.wait_until(count).await;
+        self.got()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Receivers written with the published Standard Webhooks library, and with plain HMAC, accept what is sent.
 
 use hmac::{Hmac, KeyInit, Mac};
+use postrider_core::secret::Secret;
+use postrider_core::sign::Signer;
 use serde_json::{Value, json};
 use sha2::Sha256;
 use standardwebhooks::Webhook;
@@ -29,10 +31,21 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
+#[test]
+fn the_published_vector_holds_for_us_and_for_the_library() {
+    const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
+    const AT: u64 = 1_649_367_553;
+    const BODY: &[u8] = br#"{"email":"test@example.com","username":"test_user"}"#;
+    let ours = Signer::new(&Secret::new(SECRET), []).sign(ID, AT, BODY).standard;
+    assert_eq!(ours, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
+    assert_eq!(ours, library(SECRET).sign(ID, AT as i64, BODY).unwrap());
+}
+
 #[tokio::test]
 async fn every_form_of_secret_is_accepted() {
     let server = Server::start().await;
-    let forms = [None, Some("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"), Some("whsec_my_secret_key"), Some("a plain secret, not base64")];
+    let forms = [None, Some("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"), Some("whsec_my_secret_key"), Some("a-plain-secret,not-base64")];
     for given in forms {
         let receiver = Receiver::answering(200).await;
         let endpoint = server.api.register(&receiver, given.map_or(json!({}), |secret| json!({ "secret": secret }))).await;

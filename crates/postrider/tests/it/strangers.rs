@@ -136,7 +136,7 @@ async fn events_of_a_key_keep_their_order_though_some_fail_and_other_keys_go_on(
     const KEYS: u64 = 4;
     let server = Server::start().await;
     let failed = Mutex::new(BTreeSet::new());
-    let fails = move |n: u64| n % KEYS != 0 && n % 7 == 3 && failed.lock().unwrap().insert(n);
+    let fails = move |n: u64| !n.is_multiple_of(KEYS) && n % 7 == 3 && failed.lock().unwrap().insert(n);
     let receiver = Receiver::start(move |got| Reply::Status(if fails(got.n.unwrap()) { 500 } else { 200 })).await;
     server.api.register(&receiver, json!({ "ordering": "key", "retry": { "schedule": [1, 1, 1] } })).await;
     let keyed = |n| {
@@ -154,7 +154,7 @@ async fn events_of_a_key_keep_their_order_though_some_fail_and_other_keys_go_on(
     for (key, order) in by_key {
         assert!(order.is_sorted(), "key {key} arrived as {order:?}");
     }
-    let unhindered = receiver.look(|got| got.iter().filter(|got| got.n.is_some_and(|n| n % KEYS == 0)).map(|got| got.at).max());
+    let unhindered = receiver.look(|got| got.iter().filter(|got| got.n.is_some_and(|n| n.is_multiple_of(KEYS))).map(|got| got.at).max());
     let (first, last) = receiver.look(|got| (got[0].at, got[got.len() - 1].at));
     assert!(unhindered.unwrap() - first < Duration::from_secs(1), "a key without failures waited");
     assert!(last - first > Duration::from_millis(800), "nothing was held up at all");

@@ -100,8 +100,8 @@ impl Store {
         Ok(Store { inner: Arc::new(Inner { tables, log, readers: Arc::new(Semaphore::new(READERS)), feed, threads }) })
     }
 
-    pub(super) async fn write(&self, batch: Vec<Write>) -> Result<(), StoreError> {
-        for write in &batch {
+    pub(super) async fn write(&self, batch: Arc<[Write]>) -> Result<(), StoreError> {
+        for write in batch.iter() {
             keys::check_tenant(match write {
                 Write::Event(event) => &event.tenant,
                 Write::Delivery(delivery) => &delivery.tenant,

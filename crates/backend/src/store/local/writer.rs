@@ -26,7 +26,7 @@ type Done<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What is asked of the writer.
 pub(super) enum Command {
-    Rows { batch: Vec<Write>, done: Done<()> },
+    Rows { batch: Arc<[Write]>, done: Done<()> },
     Claim { key: Vec<u8>, row: ClaimRow, done: Done<Claim> },
     Object { key: Vec<u8>, value: Option<Bytes>, done: Done<()> },
 }
@@ -131,9 +131,9 @@ impl Writer {
             Command::Rows { batch, done } => {
                 round.answers.push(Answer::Written(done));
                 round.entries += batch.len();
-                for write in batch {
+                for write in batch.iter() {
                     match write {
-                        Write::Event(event) => self.event(round, &event)?,
+                        Write::Event(event) => self.event(round, event)?,
                         Write::Delivery(delivery) => self.delivery(round, delivery)?,
                     }
                 }
@@ -162,40 +162,45 @@ impl Writer {
         let rows = self.tables.rows.get_or_create(write.event.time()).map_err(unavailable)?;
         let key = self.key.set_event(&write.tenant, write.event, write.chunk);
         round.insert(&rows, key, encode(&write.row, &mut self.value));
+        if let Some(given_id) = write.row.given_id.as_deref().filter(|_| write.chunk == 0) {
+            round.insert(&rows, &keys::name(&write.tenant, given_id), encode(&write.event, &mut self.value));
+        }
         Ok(())
     }
 
-    fn delivery(&mut self, round: &mut Round, write: DeliveryWrite) -> Result<(), StoreError> {
+    fn delivery(&mut self, round: &mut Round, write: &DeliveryWrite) -> Result<(), StoreError> {
         let DeliveryWrite { tenant, partition, id, attempt, end, dead, remove, put } = write;
+        let id = *id;
         if let Some(place) = remove {
-            round.batch.remove(&self.tables.backlog, keys::backlog(partition, id.endpoint, place));
+            round.batch.remove(&self.tables.backlog, keys::backlog(*partition, id.endpoint, *place));
         }
         if let Some(row) = put {
             round.durability = PersistMode::SyncData;
-            let key = keys::backlog(partition, id.endpoint, row.place);
-            round.insert(&self.tables.backlog, &key, encode(&row, &mut self.value));
+            let key = keys::backlog(*partition, id.endpoint, row.place);
+            round.insert(&self.tables.backlog, &key, encode(row, &mut self.value));
         }
-        if attempt.is_none() && end.is_none() && dead == Dead::Keep {
+        if attempt.is_none() && end.is_none() && *dead == Dead::Keep {
             return Ok(());
         }
         let rows = self.tables.rows.get_or_create(id.event.time()).map_err(unavailable)?;
-        if let Some((end, at)) = end {
-            let key = self.key.set_attempt(&tenant, id, keys::END);
+        if let Some((end, at)) = *end {
+            let key = self.key.set_attempt(tenant, id, keys::END);
             round.insert(&rows, key, encode(&EndRow { end, at }, &mut self.value));
         }
         match dead {
             Dead::Keep => {}
             Dead::Add { at, reason } => {
-                let key = self.key.set_dead(&tenant, id);
-                round.insert(&rows, key, encode(&DeadRow { at, reason }, &mut self.value));
+                let key = self.key.set_dead(tenant, id);
+                round.insert(&rows, key, encode(&DeadRow { at: *at, reason: reason.clone() }, &mut self.value));
             }
-            Dead::Remove => round.batch.remove(&rows, self.key.set_dead(&tenant, id)),
+            Dead::Remove => round.batch.remove(&rows, self.key.set_dead(tenant, id)),
         }
         if let Some((n, row)) = attempt {
-            let key = self.key.set_attempt(&tenant, id, n);
-            round.insert(&rows, key, encode(&row, &mut self.value));
+            let key = self.key.set_attempt(tenant, id, *n);
+            round.insert(&rows, key, encode(row, &mut self.value));
             if self.feed.receiver_count() > 0 {
-                round.finished.push(Arc::new(Finished { tenant, attempt: Attempt { id, n, row } }));
+                let attempt = Attempt { id, n: *n, row: row.clone() };
+                round.finished.push(Arc::new(Finished { tenant: tenant.clone(), attempt }));
             }
         }
         Ok(())

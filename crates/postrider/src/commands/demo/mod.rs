@@ -80,7 +80,10 @@ async fn show(client: &Client, args: &Args, greeting: Option<String>) -> Result<
     };
     summary.print(args.json)?;
     if let Some(greeting) = greeting {
-        output::line(greeting)?;
+        match args.json {
+            true => eprintln!("{greeting}"),
+            false => output::line(greeting)?,
+        }
         loop {
             tokio::select! {
                 arrival = arrivals.recv() => drop(arrival.context("the receivers have stopped")?),
