@@ -65,6 +65,22 @@ pub(crate) enum Class {
     Retry,
 }
 
+/// The queues of lanes that may send now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Queue {
+    First,
+    Retry,
+    /// Of lanes whose endpoint is not known to answer: they share a part of the slots.
+    Suspect,
+}
+
+/// A lane's place in a queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) queue: Queue,
+    pub(crate) ticket: u64,
+}
+
 /// Whether a lane may send now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
@@ -104,8 +120,8 @@ pub(crate) struct Lane {
     pub(crate) counted: usize,
     /// Its one wake-up.
     pub(crate) wake: Option<Time>,
-    /// Whether it stands in one of the shard's queues.
-    pub(crate) queued: bool,
+    /// Where it stands in the shard's queues.
+    pub(crate) standing: Option<Standing>,
 }
 
 impl Lane {
@@ -126,7 +142,7 @@ impl Lane {
             bytes: 0,
             counted: 0,
             wake: None,
-            queued: false,
+            standing: None,
         }
     }
 

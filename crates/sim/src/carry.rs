@@ -141,8 +141,9 @@ impl World {
             format!("owner {} -> send {} attempt {}", epoch.0, short(id), attempt.number)
         });
         self.check_send(epoch, attempt)?;
-        let zombie = epoch != self.epoch;
-        if zombie && let Some(account) = self.ledger.accounts.get_mut(&id) {
+        if epoch == self.epoch {
+            self.ledger.check_turn(id)?;
+        } else if let Some(account) = self.ledger.accounts.get_mut(&id) {
             account.may_repeat = true;
         }
         let again = self.ledger.sent(attempt, now)?;

@@ -13,6 +13,15 @@ use crate::world::{Step, World};
 /// Before a takeover that could not read the store is tried again.
 const AGAIN: Millis = Millis(100);
 
+/// How the partition came to its new owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The one before has drained.
+    HandedOver,
+    /// The one before has vanished, or does not know yet.
+    Lost,
+}
+
 impl World {
     pub(crate) fn fault(&mut self, fault: Fault) -> Result<(), Broken> {
         self.trace.note(self.now, &[10], || format!("fault     {fault:?}"));
@@ -32,11 +41,11 @@ impl World {
 
     /// Whether the present owner serves and nobody is about to follow it.
     fn is_owned(&self) -> bool {
-        self.owners.get(&self.epoch).is_some_and(|owner| owner.part == Part::Serving)
+        !self.changing_hands && self.owners.get(&self.epoch).is_some_and(|owner| owner.part == Part::Serving)
     }
 
     fn crash(&mut self, gap: Millis) -> Result<(), Broken> {
-        let Some(owner) = self.owners.get(&self.epoch).filter(|owner| owner.serves()) else { return Ok(()) };
+        let Some(owner) = self.owners.get(&self.epoch).filter(|owner| owner.serves() && !self.changing_hands) else { return Ok(()) };
         self.counts.crashes += 1;
         // Of what was on its way to the store, some may have arrived.
         let arrived = if self.store.down { 0 } else { self.chance.between(0, owner.writes.len() as u64) as usize };
@@ -46,7 +55,8 @@ impl World {
         }
         self.owners.remove(&self.epoch);
         self.ledger.nobody_waits();
-        self.agenda.plan(self.now + gap, Step::TakeOver);
+        self.changing_hands = true;
+        self.agenda.plan(self.now + gap, Step::TakeOver(Way::Lost));
         Ok(())
     }
 
@@ -56,7 +66,8 @@ impl World {
         }
         self.counts.revocations += 1;
         self.agenda.plan(self.now + lag, Step::Tell(self.epoch, Input::Revoked));
-        self.agenda.plan(self.now, Step::TakeOver);
+        self.changing_hands = true;
+        self.agenda.plan(self.now, Step::TakeOver(Way::Lost));
         Ok(())
     }
 
@@ -72,18 +83,19 @@ impl World {
     /// The last commit of a drained owner is durable: the next one may begin.
     pub(crate) fn hand_over(&mut self, epoch: Epoch) {
         if epoch == self.epoch {
-            self.agenda.plan(self.now, Step::TakeOver);
+            self.changing_hands = true;
+            self.agenda.plan(self.now, Step::TakeOver(Way::HandedOver));
         }
     }
 
     /// A new owner starts from what is committed and from what the store holds.
-    pub(crate) fn take_over(&mut self) -> Result<(), Broken> {
+    pub(crate) fn take_over(&mut self, way: Way) -> Result<(), Broken> {
         if self.store.down {
-            self.agenda.plan(self.now + AGAIN, Step::TakeOver);
+            self.agenda.plan(self.now + AGAIN, Step::TakeOver(way));
             return Ok(());
         }
-        let clean = self.owners.get(&self.epoch).is_some_and(|owner| owner.part == Part::Drained);
-        if !clean {
+        self.changing_hands = false;
+        if way == Way::Lost {
             let (committed, store) = (&self.committed, &self.store);
             self.ledger.lost_owner(|id, account| account.offsets.iter().any(|offset| !committed.is_finished(*offset)) || store.has_row(id));
         }

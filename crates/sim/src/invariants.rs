@@ -22,8 +22,8 @@ impl World {
         let Some(owner) = self.owners.get_mut(&epoch) else { return Ok(()) };
         let census = owner.shard.census();
         counts_agree(owner, &census)?;
-        limits_hold(owner, &census, &self.plan)?;
-        memory_is_bounded(owner, &census, &self.plan)?;
+        limits_hold(&census, &self.plan)?;
+        memory_is_bounded(&census, &self.plan)?;
         pauses_have_a_cause(owner, &census, &self.plan)?;
         let remembers = self.plan.limits.lanes >= self.plan.endpoints.len();
         self.counts.openings += breakers_open(owner, remembers)?;
@@ -109,22 +109,22 @@ fn counts_agree(owner: &Owner, census: &Census) -> Result<(), Broken> {
     Ok(())
 }
 
-fn limits_hold(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
+fn limits_hold(census: &Census, plan: &Plan) -> Result<(), Broken> {
     let limits = &plan.limits;
     if census.in_flight > limits.in_flight || census.suspects > limits.suspects.min(census.in_flight) {
         let seen = format!("{} in flight, {} suspects", census.in_flight, census.suspects);
         return Err(Broken::new("slots_are_limited", seen));
     }
     // What is in memory may all have to be written when the limit is met, and so may what was just read.
-    let in_memory = (limits.pool + plan.largest_lane(owner)) / OVERHEAD + plan.traffic.batch;
+    let in_memory = (limits.pool + plan.largest_lane()) / OVERHEAD + plan.traffic.batch;
     if census.unwritten > limits.unwritten + in_memory {
         return Err(Broken::new("writes_are_limited", format!("{} are unwritten", census.unwritten)));
     }
     Ok(())
 }
 
-fn memory_is_bounded(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
-    let lane = plan.largest_lane(owner);
+fn memory_is_bounded(census: &Census, plan: &Plan) -> Result<(), Broken> {
+    let lane = plan.largest_lane();
     if census.largest_lane > lane {
         return Err(Broken::new("a_lane_is_a_small_window", format!("{} bytes, {lane} at most", census.largest_lane)));
     }
@@ -175,10 +175,10 @@ impl Plan {
         OVERHEAD + self.traffic.payload as usize
     }
 
-    /// The most bytes of a lane: its share of an empty pool and one delivery, what it may load, and what commands bring.
-    fn largest_lane(&self, owner: &Owner) -> usize {
+    /// The most bytes of a lane: its share of an empty pool, one delivery, and what it may load.
+    fn largest_lane(&self) -> usize {
         let most = self.endpoints.iter().map(|endpoint| usize::from(endpoint.policy.max_in_flight)).max().unwrap_or(1).max(16);
-        let loaded = (2 * most).min(self.limits.load) * 3 / 2 + most + owner.rows_of_commands + 1;
+        let loaded = (2 * most).min(self.limits.load) * 3 / 2 + most + 1;
         self.limits.pool / self.limits.share + self.largest_delivery() * loaded
     }
 

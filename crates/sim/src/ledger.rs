@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use postrider_core::attempt::DeliveryState;
 use postrider_core::endpoint::Policy;
-use postrider_core::id::DeliveryId;
+use postrider_core::id::{DeliveryId, EndpointId};
 use postrider_core::offsets::Offset;
 use postrider_core::record::Command;
 use postrider_core::retry::MAX_RETRY_AFTER;
@@ -49,6 +49,8 @@ pub(crate) struct Ledger {
     keys: BTreeMap<(usize, u64), (Vec<DeliveryId>, usize)>,
     /// Deliveries that wait for their first attempt.
     pub(crate) waiting: BTreeMap<(Time, DeliveryId), usize>,
+    /// The longest that a delivery of each endpoint waited from being read to its first attempt.
+    pub(crate) slowest: BTreeMap<EndpointId, Millis>,
 }
 
 impl Ledger {
@@ -113,6 +115,10 @@ impl Ledger {
     /// Checks an attempt. Returns whether the delivery had succeeded before.
     pub(crate) fn sent(&mut self, attempt: &Attempt, now: Time) -> Result<bool, Broken> {
         let id = attempt.delivery.id;
+        if let Some(since) = self.accounts.get(&id).and_then(|account| account.waiting) {
+            let slowest = self.slowest.entry(id.endpoint).or_default();
+            *slowest = (*slowest).max(now.since(since));
+        }
         self.stop_waiting(id);
         let Some(account) = self.accounts.get_mut(&id) else {
             return Err(Broken::new("only_what_was_accepted_is_sent", format!("{id}")));
@@ -134,15 +140,13 @@ impl Ledger {
             let early = not_before.since(now);
             return Err(Broken::new("waits_between_attempts_are_kept", format!("{id} is sent {} ms early", early.0)));
         }
-        let (again, free) = (account.succeeded, account.forced || account.replayed);
-        if let Some(key) = account.key.filter(|_| !free) {
-            let turn = account.turn;
-            self.check_turn(key, turn, id)?;
-        }
-        Ok(again)
+        Ok(account.succeeded)
     }
 
-    fn check_turn(&mut self, key: (usize, u64), turn: usize, id: DeliveryId) -> Result<(), Broken> {
+    /// Checks that no older delivery of the same key is still to be finished.
+    pub(crate) fn check_turn(&mut self, id: DeliveryId) -> Result<(), Broken> {
+        let Some(account) = self.accounts.get(&id).filter(|account| !account.replayed) else { return Ok(()) };
+        let (Some(key), turn) = (account.key, account.turn) else { return Ok(()) };
         let Some((line, ended)) = self.keys.get_mut(&key) else { return Ok(()) };
         while line.get(*ended).is_some_and(|id| self.accounts.get(id).is_some_and(|account| account.ended)) {
             *ended += 1;

@@ -55,8 +55,6 @@ pub(crate) struct Owner {
     pub(crate) committed: (Progress, Time),
     /// When it read each record that was not finished before.
     pub(crate) read_at: BTreeMap<Offset, Time>,
-    /// Commands read that may each bring a row into memory.
-    pub(crate) rows_of_commands: usize,
 }
 
 /// An endpoint as an owner sees it.
@@ -93,7 +91,6 @@ impl Owner {
             probes: BTreeMap::new(),
             committed: (progress, now),
             read_at: BTreeMap::new(),
-            rows_of_commands: 0,
         }
     }
 

@@ -106,7 +106,37 @@ pub enum Change {
     Order(Ordering),
 }
 
+impl EndpointPlan {
+    /// An unlimited, unordered endpoint.
+    pub fn plain(temper: Temper, schedule: &[Millis]) -> EndpointPlan {
+        let policy = Policy {
+            state: PolicyState::Enabled,
+            max_in_flight: 64,
+            rate_limit: None,
+            ordering: Ordering::None,
+            schedule: Arc::from(schedule),
+            timeout: Millis::from_secs(15),
+        };
+        EndpointPlan { temper, policy, weight: 1, keys: 0 }
+    }
+}
+
 impl Plan {
+    /// A plan in which nothing goes wrong but receivers.
+    pub fn calm(seed: u64, endpoints: Vec<EndpointPlan>, deliveries: usize, span: Millis) -> Plan {
+        let (repeats, replays, commands) = (0.0, 0.0, 0.0);
+        Plan {
+            seed,
+            limits: Limits::default(),
+            endpoints,
+            traffic: Traffic { deliveries, span, burst: 1, batch: 100, repeats, replays, commands, payload: 1000 },
+            store: StorePlan { delay: Millis(10), load_failures: 0.0 },
+            faults: Vec::new(),
+            changes: Vec::new(),
+            healed: None,
+        }
+    }
+
     /// The plan of a seed: mostly a few endpoints and hundreds of deliveries, now and then a city of them.
     pub fn from_seed(seed: u64) -> Plan {
         let mut chance = Chance::new(seed ^ 0x5EED_0F0F_5EED_0F0F);

@@ -53,6 +53,8 @@ pub struct Report {
     pub took: Millis,
     /// What happened.
     pub counts: Counts,
+    /// By endpoint: the longest that a delivery waited from being read to its first attempt.
+    pub slowest: Vec<Millis>,
 }
 
 macro_rules! counts {

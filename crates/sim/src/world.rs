@@ -14,6 +14,7 @@ use postrider_core::time::{Millis, Time};
 
 use crate::agenda::Agenda;
 use crate::chance::Chance;
+use crate::faults::Way;
 use crate::ledger::Ledger;
 use crate::owner::{Epoch, Owner, Part};
 use crate::partition::{Partition, Record};
@@ -42,6 +43,8 @@ pub struct World {
     pub(crate) receivers: Vec<Receiver>,
     pub(crate) owners: BTreeMap<Epoch, Owner>,
     pub(crate) epoch: Epoch,
+    /// Whether another owner is about to begin.
+    pub(crate) changing_hands: bool,
     /// What a new owner starts from.
     pub(crate) committed: Progress,
     pub(crate) ledger: Ledger,
@@ -82,7 +85,7 @@ pub(crate) enum Step {
     /// The store works again.
     StoreIsBack,
     /// Another owner begins.
-    TakeOver,
+    TakeOver(Way),
     /// Receivers are healed.
     Heal,
 }
@@ -107,6 +110,7 @@ impl World {
             receivers: plan.endpoints.iter().map(|endpoint| Receiver::new(endpoint.temper)).collect(),
             owners: BTreeMap::new(),
             epoch: Epoch(0),
+            changing_hands: false,
             committed: Progress::default(),
             ledger: Ledger::default(),
             store_works_since: START,
@@ -125,14 +129,15 @@ impl World {
         match self.run_to_the_end() {
             Ok(()) => {
                 let (hash, took) = (self.trace.hash(), self.now.since(START));
-                Ok(Report { seed: self.plan.seed, hash, took, counts: self.counts })
+                let slowest = (0..self.plan.endpoints.len()).map(|i| self.ledger.slowest.get(&endpoint_id(i)).copied().unwrap_or_default());
+                Ok(Report { seed: self.plan.seed, hash, took, counts: self.counts, slowest: slowest.collect() })
             }
             Err(broken) => Err(Box::new(Failure { seed: self.plan.seed, broken, trace: self.trace.tail() })),
         }
     }
 
     fn run_to_the_end(&mut self) -> Result<(), Broken> {
-        self.agenda.plan(self.now, Step::TakeOver);
+        self.agenda.plan(self.now, Step::TakeOver(Way::HandedOver));
         self.agenda.plan(self.now, Step::Append);
         for (after, fault) in self.plan.faults.clone() {
             self.agenda.plan(START + after, Step::Fault(fault));
@@ -198,7 +203,7 @@ impl World {
                 self.store.down = false;
                 self.store_works_since = self.now;
             }
-            Step::TakeOver => return self.take_over(),
+            Step::TakeOver(way) => return self.take_over(way),
             Step::Heal => self.heal(),
         }
         Ok(())
@@ -306,7 +311,6 @@ impl World {
         for (offset, record) in batch {
             let finished = owner.committed.0.is_finished(offset);
             owner.cursor = offset.next();
-            owner.rows_of_commands += usize::from(record.command == Command::Retry);
             if !finished {
                 owner.read_at.insert(offset, self.now);
                 let endpoint = index_of(record.delivery.id.endpoint);

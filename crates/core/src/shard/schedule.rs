@@ -1,39 +1,67 @@
 //! Whose turn it is: slots go round between lanes with work, first attempts before retries, strangers apart.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
 use super::{Action, Attempt, Role, Shard};
 use crate::attempt::End;
 use crate::endpoint::{DEFAULT_TIMEOUT, FIRST_TIMEOUT};
 use crate::id::EndpointId;
-use crate::lane::{Class, Held, Readiness};
+use crate::lane::{Class, Held, Queue, Readiness, Standing};
 use crate::time::{Millis, Time};
 
-/// Of this many turns, one goes to a retry even when first attempts wait.
-const RETRY_TURN: u32 = 8;
+/// Of this many turns, one goes to a retry and one to a suspect, even when first attempts wait.
+const TURNS: u32 = 8;
+const RETRY_TURN: u32 = 0;
+const SUSPECT_TURN: u32 = 4;
 /// When a lane that found no room to load looks again.
 const LOOK_AGAIN: Millis = Millis(50);
 
-/// Lanes that may send now, each in one queue at most.
+/// Lanes that may send now, each in one queue at most; the lowest ticket is next.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
-    first: VecDeque<EndpointId>,
-    retry: VecDeque<EndpointId>,
-    /// Lanes whose endpoint is not known to answer: they share a part of the slots.
-    suspect: VecDeque<EndpointId>,
+    first: BTreeMap<u64, EndpointId>,
+    retry: BTreeMap<u64, EndpointId>,
+    suspect: BTreeMap<u64, EndpointId>,
+    tickets: u64,
     turn: u32,
 }
 
 impl Queues {
+    fn of(&mut self, queue: Queue) -> &mut BTreeMap<u64, EndpointId> {
+        match queue {
+            Queue::First => &mut self.first,
+            Queue::Retry => &mut self.retry,
+            Queue::Suspect => &mut self.suspect,
+        }
+    }
+
+    /// Puts a lane into a queue; one that changes queues keeps its ticket, so that it loses no time.
+    fn stand(&mut self, endpoint: EndpointId, before: Option<Standing>, queue: Queue) -> Standing {
+        let ticket = match before {
+            Some(standing) if standing.queue == queue => return standing,
+            Some(standing) => {
+                self.of(standing.queue).remove(&standing.ticket);
+                standing.ticket
+            }
+            None => {
+                self.tickets += 1;
+                self.tickets
+            }
+        };
+        self.of(queue).insert(ticket, endpoint);
+        Standing { queue, ticket }
+    }
+
     fn next(&mut self, suspects_allowed: bool) -> Option<EndpointId> {
         self.turn = self.turn.wrapping_add(1);
-        if self.turn.is_multiple_of(RETRY_TURN)
-            && let Some(lane) = self.retry.pop_front()
-        {
-            return Some(lane);
+        let mut order = match self.turn % TURNS {
+            RETRY_TURN => [Queue::Retry, Queue::First, Queue::Suspect],
+            SUSPECT_TURN => [Queue::Suspect, Queue::First, Queue::Retry],
+            _ => [Queue::First, Queue::Suspect, Queue::Retry],
         }
-        let suspect = |queues: &mut Queues| if suspects_allowed { queues.suspect.pop_front() } else { None };
-        self.first.pop_front().or_else(|| suspect(self)).or_else(|| self.retry.pop_front())
+        .into_iter()
+        .filter(|queue| suspects_allowed || *queue != Queue::Suspect);
+        order.find_map(|queue| self.of(queue).pop_first()).map(|(_, endpoint)| endpoint)
     }
 }
 
@@ -48,16 +76,13 @@ impl Shard {
         self.pool = self.pool - lane.counted + lane.bytes;
         lane.counted = lane.bytes;
         let readiness = lane.readiness(now);
-        if let Readiness::Ready(class) = readiness
-            && !lane.queued
-        {
-            lane.queued = true;
+        if let Readiness::Ready(class) = readiness {
             let queue = match class {
-                _ if lane.is_suspect(now) && !lane.is_deleted() => &mut self.queues.suspect,
-                Class::First => &mut self.queues.first,
-                Class::Retry => &mut self.queues.retry,
+                Class::First | Class::Retry if lane.is_suspect(now) && !lane.is_deleted() => Queue::Suspect,
+                Class::First => Queue::First,
+                Class::Retry => Queue::Retry,
             };
-            queue.push_back(endpoint);
+            lane.standing = Some(self.queues.stand(endpoint, lane.standing, queue));
         }
         let send_at = match readiness {
             Readiness::At(at) => Some(at),
@@ -70,7 +95,7 @@ impl Shard {
             Some(_) | None => None, // what is in flight brings it back here
         };
         let probe_at = lane.probe_at(now);
-        let idle_at = if keep || lane.queued { None } else { lane.idle_at() };
+        let idle_at = if keep || lane.standing.is_some() { None } else { lane.idle_at() };
         let wake = [send_at, look_at, probe_at, idle_at.filter(|at| *at > now)].into_iter().flatten().min();
         if wake != lane.wake {
             if let Some(old) = lane.wake.take() {
@@ -138,11 +163,11 @@ impl Shard {
         while self.in_flight < self.limits.in_flight && self.out.unacked.len() < self.limits.unwritten {
             let Some(endpoint) = self.queues.next(self.suspects < self.limits.suspects) else { return };
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
+            lane.standing = None;
             if lane.is_suspect(now) && !lane.is_deleted() && self.suspects >= self.limits.suspects {
-                self.queues.suspect.push_back(endpoint); // it fell silent while it stood in another queue
+                lane.standing = Some(self.queues.stand(endpoint, None, Queue::Suspect)); // it fell silent in another queue
                 continue;
             }
-            lane.queued = false;
             if let Readiness::Ready(_) = lane.readiness(now)
                 && let Some(held) = lane.take(now)
             {

@@ -5,11 +5,7 @@ import { readFileSync } from "node:fs";
 const require = createRequire(process.env.INTEROP_MODULES + "/");
 const { Webhook } = require("standardwebhooks");
 
-const { secret, headers, body } = JSON.parse(readFileSync(0, "utf8"));
-let webhook;
-try {
-  webhook = new Webhook(secret);
-} catch {
-  webhook = new Webhook(Buffer.from(secret), { format: "raw" }); // not base64: the key is the text itself
-}
+// `raw`: the secret is not base64, so the key is the text itself.
+const { secret, raw, headers, body } = JSON.parse(readFileSync(0, "utf8"));
+const webhook = raw ? new Webhook(Buffer.from(secret), { format: "raw" }) : new Webhook(secret);
 webhook.verify(body, headers);

@@ -15,23 +15,34 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::load::{Crowd, Load, event, has_all};
-use crate::receiver::{Receiver, Reply};
+use crate::receiver::{Got, Receiver, Reply};
 use crate::world::{Home, Server, chance, eventually, machine};
 
 const ENDPOINTS: usize = 20;
+const QUICK: Reply = Reply::After(Duration::from_millis(2), 200);
 const RATE: u32 = 1000;
 const KILLS: usize = 20;
 /// What may be sent twice for each kill: what receivers had not answered yet, and what they had answered within the
 /// 15 ms in which rows are gathered and progress is committed.
 const REPEATS_PER_KILL: usize = 64;
 
-/// Endpoints whose receivers take 2 ms for each delivery.
+/// Endpoints whose receivers take 2 ms for each delivery. Two are too slow for their share of the load, and two
+/// refuse one event in ten at first, so that there is always something that waits.
 async fn crowd(server: &Server) -> Crowd {
     let mut receivers = Vec::new();
-    for _ in 0..ENDPOINTS {
-        receivers.push(Receiver::start(|_| Reply::After(Duration::from_millis(2), 200)).await);
+    for i in 0..ENDPOINTS {
+        receivers.push(match i {
+            0..2 => Receiver::start(|_| Reply::After(Duration::from_millis(150), 200)).await,
+            2..4 => Receiver::start(|got| if refused(got) { Reply::Status(503) } else { QUICK }).await,
+            _ => Receiver::start(|_| QUICK).await,
+        });
     }
-    Crowd::register(&server.api, receivers, |_| json!({})).await
+    Crowd::register(&server.api, receivers, |_| json!({ "max_in_flight": 4, "retry": { "schedule": vec![1; 30] } })).await
+}
+
+fn refused(got: &Got) -> bool {
+    let nth = got.n.unwrap() / ENDPOINTS as u64;
+    got.number("x-webhook-attempt") == 1 && nth.is_multiple_of(10)
 }
 
 #[tokio::test]

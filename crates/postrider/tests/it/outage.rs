@@ -80,7 +80,7 @@ async fn an_endpoint_that_comes_back_drains_in_order_within_its_limits_and_the_o
         tried.len(),
         outage.receiver.most_open()
     );
-    assert!(tried.len() < 200, "{} deliveries were tried in vain", tried.len());
+    assert!(tried.len() <= 30, "{} deliveries were tried in vain", tried.len());
     assert!(strayed < MAX_IN_FLIGHT, "a delivery came {strayed} places from its turn");
     assert!(outage.receiver.most_open() <= MAX_IN_FLIGHT, "{} requests at a time", outage.receiver.most_open());
     assert!(busiest > Duration::from_secs(1), "its rate limit came within {busiest:?}");

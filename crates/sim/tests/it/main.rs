@@ -1,0 +1,91 @@
+//! Shards in whole worlds: seeds by the thousand, and a few scenes that must look a certain way.
+
+use postrider_core::endpoint::Ordering;
+use postrider_core::time::Millis;
+use postrider_sim::{Counts, Detail, EndpointPlan, Fault, Plan, Report, Temper, World, run};
+
+const SEEDS: u64 = 1000;
+
+fn play(plan: Plan) -> Report {
+    World::new(plan, Detail::Tail).run().unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn a_thousand_seeds_keep_every_invariant() {
+    let mut counts = Counts::default();
+    for seed in 0..SEEDS {
+        match run(seed) {
+            Ok(report) => counts += report.counts,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    // A simulator in which nothing happens proves nothing.
+    for (what, times) in counts.each() {
+        assert!(times >= 50, "{what} happened {times} times in {SEEDS} seeds");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in [1, 77, 4042] {
+        assert_eq!(run(seed).expect("the seed holds"), run(seed).expect("the seed holds"));
+    }
+    assert_ne!(run(1).expect("the seed holds").hash, run(2).expect("the seed holds").hash);
+}
+
+#[test]
+fn an_endpoint_back_after_an_outage_of_thousands_of_deliveries_drains_them_and_others_do_not_notice() {
+    let back = EndpointPlan { weight: 20, ..EndpointPlan::plain(Temper::Failing, &[Millis::from_secs(10); 60]) };
+    let healthy = EndpointPlan::plain(Temper::Healthy, &[]);
+    let mut plan = Plan::calm(1, vec![back, healthy.clone(), healthy.clone(), healthy], 6000, Millis::from_secs(120));
+    plan.healed = Some(Millis::from_secs(150));
+    let report = play(plan);
+    assert_eq!(report.counts.succeeded, 6000);
+    assert!(report.counts.openings > 0 && report.counts.sends < 7000, "the dead endpoint is left alone: {:?}", report.counts);
+    assert!(report.took < Millis::from_secs(300), "drained soon after: {:?}", report.took);
+    assert!(report.slowest[1..].iter().all(|wait| *wait < Millis(1000)), "{:?}", report.slowest);
+}
+
+#[test]
+fn a_hanging_endpoint_does_not_slow_the_others() {
+    let hanging = EndpointPlan { weight: 5, ..EndpointPlan::plain(Temper::Hanging, &[Millis::from_secs(5)]) };
+    let healthy = EndpointPlan::plain(Temper::Healthy, &[]);
+    let endpoints = vec![healthy.clone(), hanging.clone(), hanging.clone(), hanging, healthy];
+    let mut plan = Plan::calm(2, endpoints, 3000, Millis::from_secs(60));
+    plan.limits.in_flight = 16;
+    plan.limits.suspects = 8;
+    let report = play(plan);
+    let quick = [report.slowest[0], report.slowest[4]];
+    assert!(quick.iter().all(|wait| *wait < Millis::from_secs(10)), "{:?}", report.slowest);
+}
+
+#[test]
+fn more_failing_keys_than_a_lane_keeps_in_mind_stay_in_order() {
+    let mut ordered = EndpointPlan::plain(Temper::Moody, &[Millis::from_secs(20), Millis::from_secs(20), Millis::from_secs(20)]);
+    ordered.policy.ordering = Ordering::Key;
+    ordered.keys = 700;
+    let report = play(Plan::calm(3, vec![ordered], 4000, Millis::from_secs(60)));
+    assert!(report.counts.blocked_keys > 600, "{:?}", report.counts);
+}
+
+#[test]
+fn a_store_outage_pauses_the_partition_and_loses_nothing() {
+    let healthy = EndpointPlan::plain(Temper::Healthy, &[Millis(500)]);
+    let mut plan = Plan::calm(4, vec![healthy.clone(), healthy], 3000, Millis::from_secs(20));
+    plan.limits.unwritten = 100;
+    plan.faults = vec![(Millis::from_secs(5), Fault::Outage(Millis::from_secs(30)))];
+    let report = play(plan);
+    assert_eq!((report.counts.succeeded, report.counts.duplicates), (3000, 0));
+    assert!(report.counts.pauses > 0);
+}
+
+#[test]
+fn handing_over_again_and_again_sends_nothing_twice() {
+    let tempers = [Temper::Healthy, Temper::Slow, Temper::Moody, Temper::Failing];
+    let endpoints = tempers.map(|temper| EndpointPlan::plain(temper, &[Millis(300), Millis(3000)])).to_vec();
+    let mut plan = Plan::calm(5, endpoints, 3000, Millis::from_secs(40));
+    plan.faults = (1..8).map(|i| (Millis::from_secs(i * 5), Fault::Drain)).collect();
+    let report = play(plan);
+    assert!(report.counts.drains >= 7);
+    assert_eq!(report.counts.duplicates, 0);
+}
