@@ -58,15 +58,17 @@ impl App {
         let workers = worker_count(&config);
         let (address, listeners) = listen(config.server.listen, workers)?;
         let retention = Millis::from_secs(u64::from(config.data.retention_days) * 86_400);
+        let min_free_bytes = config.data.min_free_mib << 20;
         let options = log::local::Options {
             partitions,
             segment_bytes: config.data.segment_mib << 20,
             retention,
-            min_free_bytes: config.data.min_free_mib << 20,
+            min_free_bytes,
             ..log::local::Options::default()
         };
         let log = Log::Local(log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?);
-        let options = store::local::Options { folder: folder.path().join("store"), retention };
+        let folder_of_store = folder.path().join("store");
+        let options = store::local::Options { folder: folder_of_store, retention, min_free_bytes: min_free_bytes / 2 };
         let store = Store::Local(store::local::Store::open(&options, log.clone()).map_err(anyhow::Error::new)?);
         let directory = Directory::new(store.clone());
         let ids = Ids::new().context("the system's randomness can't be read")?;

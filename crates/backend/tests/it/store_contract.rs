@@ -239,7 +239,7 @@ async fn what_was_acknowledged_survives_a_crash(world: World) {
 #[tokio::test]
 async fn a_closed_local_store_opens_again_and_an_open_one_does_not() {
     let World { store, log, dir } = World::local();
-    let options = local::Options { folder: dir.path().join("store"), retention: Millis(DAY) };
+    let options = local::Options { folder: dir.path().join("store"), retention: Millis(DAY), min_free_bytes: 1 << 20 };
     let refused = local::Store::open(&options, log.clone()).err().expect("it is in use").to_string();
     assert!(refused.contains("in use"), "{refused}");
     store.write(vec![put(id(uid(NOON, 1), 1), 5)]).await.unwrap();

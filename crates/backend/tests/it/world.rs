@@ -48,7 +48,7 @@ impl World {
 }
 
 pub(crate) fn open(folder: &Path, log: &Log) -> Store {
-    let options = local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY) };
+    let options = local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY), min_free_bytes: 1 << 20 };
     Store::Local(local::Store::open(&options, log.clone()).unwrap())
 }
 

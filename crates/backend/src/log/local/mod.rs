@@ -70,7 +70,7 @@ impl Default for Options {
             segment_bytes: 64 << 20,
             retention: Millis::from_secs(30 * 24 * 3600),
             groups: vec![(Group::Router, Topic::Events), (Group::Deliver, Topic::Deliveries)],
-            tail_bytes: 16 << 20,
+            tail_bytes: 8 << 20,
             queue_bytes: 32 << 20,
             append_timeout: Millis::from_secs(5),
             min_free_bytes: 256 << 20,

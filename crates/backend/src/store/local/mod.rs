@@ -50,6 +50,9 @@ pub struct Options {
     /// How long events and attempts are kept, give or take a bucket: an hour where less than three days were asked
     /// for when the folder was made, else a day.
     pub retention: Millis,
+    /// Writes are refused while the disk has less than this free: fjall stops for good at the first write that fails.
+    /// Less than the log asks for, so that what was accepted can still be worked off.
+    pub min_free_bytes: u64,
 }
 
 /// A store in a folder. Cloning shares it; it is closed when the last clone is dropped.
@@ -76,7 +79,7 @@ struct Threads {
 impl Store {
     /// Opens a store, or makes one. `log` is where bodies lie that rows only point to.
     pub fn open(options: &Options, log: Log) -> Result<Store, OpenError> {
-        let tables = Arc::new(Tables::open(&options.folder, options.retention)?);
+        let tables = Arc::new(Tables::open(options)?);
         let (feed, _) = broadcast::channel(FEED);
         let (commands, queue) = mpsc::channel(QUEUE);
         let (expiry, stop) = threads::channel();

@@ -1,7 +1,7 @@
 //! The keyspaces of the local store and how they are tuned.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fjall::compaction::Leveled;
@@ -11,6 +11,7 @@ use postrider_core::time::{Millis, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Options;
 use super::buckets::Buckets;
 use crate::folder::OpenError;
 use crate::store::StoreError;
@@ -31,9 +32,6 @@ const TABLE: u64 = 8 * MIB;
 /// tables of 64 MiB it takes twice the time of a processor; with more of them, reads look into more tables.
 const MERGED: u8 = 8;
 const OPEN_FILES: usize = 256;
-/// Free disk space below which writes are refused: fjall stops for good at the first write that fails. Less than the
-/// log asks for, so that what was accepted can still be worked off.
-const RESERVE: u64 = 128 * MIB;
 
 const HOUR: Millis = Millis::from_secs(3600);
 const DAY: Millis = Millis::from_secs(86_400);
@@ -48,10 +46,12 @@ pub(super) struct Tables {
     pub(super) backlog: Keyspace,
     pub(super) config: Keyspace,
     retention: Millis,
+    min_free_bytes: u64,
 }
 
 impl Tables {
-    pub(super) fn open(folder: &Path, retention: Millis) -> Result<Tables, OpenError> {
+    pub(super) fn open(options: &Options) -> Result<Tables, OpenError> {
+        let Options { ref folder, retention, min_free_bytes } = *options;
         let failed = |error: fjall::Error| match error {
             fjall::Error::Locked => OpenError::InUse { folder: folder.to_owned() },
             error => OpenError::io(folder)(io::Error::other(words(&error))),
@@ -84,6 +84,7 @@ impl Tables {
             db,
             folder: folder.to_owned(),
             retention,
+            min_free_bytes,
         })
     }
 
@@ -98,8 +99,8 @@ impl Tables {
         let folder = self.folder.display();
         let disk = rustix::fs::statvfs(&self.folder).map_err(|error| format!("{folder} can't be looked at: {error}"))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < RESERVE {
-            let (free, reserve) = (free / MIB, RESERVE / MIB);
+        if free < self.min_free_bytes {
+            let (free, reserve) = (free / MIB, self.min_free_bytes / MIB);
             return Err(format!("{free} MiB are free on the disk of {folder}, at least {reserve} are needed; free some space"));
         }
         Ok(())
