@@ -18,6 +18,9 @@ use crate::poller::{Poller, Token};
 use crate::stream::{Peer, Stream};
 use crate::wire::{Malformed, Message};
 
+/// Connections that the system may hold ready for being accepted.
+const ACCEPT_QUEUE: i32 = 4096;
+
 /// One delivery in so many has its signature verified.
 const SAMPLE: u64 = 100;
 /// Read at once from one connection.
@@ -79,6 +82,8 @@ impl Receiver {
     /// Binds the socket that deliveries are sent to, on a free port of 127.0.0.1.
     pub(crate) fn bind() -> io::Result<TcpListener> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        // With the standard library's queue of 128, a burst of connections is met with silence, and waits a second.
+        socket2::SockRef::from(&listener).listen(ACCEPT_QUEUE)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     }

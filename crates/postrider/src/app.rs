@@ -159,17 +159,18 @@ impl Worker {
     }
 }
 
-/// A token that SIGTERM or SIGINT cancels; a second signal ends the process at once.
+/// A token that SIGTERM or SIGINT cancels from now on; a second signal ends the process at once.
 pub(crate) fn terminated() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let told = stop.clone();
     let runtime = runtime().context("signals can't be waited for")?;
+    let (mut term, mut int) = {
+        let _inside = runtime.enter();
+        let caught = |kind| signal(kind).context("signals can't be waited for");
+        (caught(SignalKind::terminate())?, caught(SignalKind::interrupt())?)
+    };
     let wait = move || {
         runtime.block_on(async {
-            let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-                tracing::error!("signals can't be waited for; the server ends by SIGKILL only");
-                return;
-            };
             for _ in 0..2 {
                 tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
                 if told.is_cancelled() {

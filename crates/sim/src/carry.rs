@@ -238,9 +238,7 @@ impl World {
         }
         let first = self.chance.between(0, count as u64) as usize;
         let parts = [first, count - first].into_iter().filter(|count| *count > 0).map(|count| Input::Written { count });
-        self.tell(epoch, parts.collect::<Vec<_>>())?;
-        self.retire(epoch);
-        Ok(())
+        self.tell(epoch, parts.collect::<Vec<_>>())
     }
 
     fn ask(&mut self, epoch: Epoch, query: Query) -> Result<(), Broken> {

@@ -12,6 +12,8 @@ use crate::world::{Step, World};
 
 /// Before a takeover that could not read the store is tried again.
 const AGAIN: Millis = Millis(100);
+/// How long a former owner goes on hearing what it asked for.
+const LINGERS: Millis = Millis::from_secs(20);
 
 /// How the partition came to its new owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,16 +114,18 @@ impl World {
         let lanes: Vec<_> = self.store.first_rows().into_iter().map(lane).collect();
         self.tell(self.epoch, lanes)?;
         self.read_on(self.epoch);
-        for epoch in self.owners.keys().copied().collect::<Vec<_>>() {
-            self.retire(epoch);
+        for epoch in self.owners.keys().copied().filter(|epoch| *epoch != self.epoch) {
+            self.agenda.plan(self.now + LINGERS, Step::Forget(epoch));
         }
         Ok(())
     }
 
-    /// Forgets an owner that another has followed and of which nothing is left to happen.
-    pub(crate) fn retire(&mut self, epoch: Epoch) {
-        if epoch != self.epoch && self.owners.get(&epoch).is_some_and(Owner::is_over) {
+    /// Forgets an owner that another has followed, unless something of it is still to happen.
+    pub(crate) fn forget(&mut self, epoch: Epoch) {
+        if self.owners.get(&epoch).is_some_and(Owner::is_over) {
             self.owners.remove(&epoch);
+        } else if self.owners.contains_key(&epoch) {
+            self.agenda.plan(self.now + LINGERS, Step::Forget(epoch));
         }
     }
 }

@@ -55,6 +55,17 @@ impl World {
         Ok(())
     }
 
+    /// What is read goes into a lane only as far as its share allows. `before` is the largest lane as it was.
+    pub(crate) fn check_read(&self, epoch: Epoch, before: usize) -> Result<(), Broken> {
+        let Some(owner) = self.owners.get(&epoch) else { return Ok(()) };
+        let (largest, limits) = (owner.shard.census().largest_lane, &self.plan.limits);
+        let most = (limits.pool / limits.share).max(self.plan.largest_delivery());
+        if largest > before && largest > most {
+            return Err(Broken::new("a_lane_is_a_small_window", format!("a read fills it to {largest} bytes, {most} at most")));
+        }
+        Ok(())
+    }
+
     fn no_offset_waits_for_a_receiver(&self, epoch: Epoch) -> Result<(), Broken> {
         let Some(owner) = self.owners.get(&epoch).filter(|owner| owner.part == Part::Serving) else { return Ok(()) };
         if self.store.down {
@@ -184,7 +195,9 @@ impl Plan {
 
     /// Whether slots and memory are so plentiful that a healthy endpoint has no reason to wait.
     fn is_roomy(&self) -> bool {
-        self.limits.in_flight >= 64 && self.limits.pool >= 16 << 20 && self.limits.unwritten >= 8192
+        let memory = self.limits.pool >= 16 << 20 && self.limits.unwritten >= 8192;
+        let slots = self.limits.in_flight - self.limits.suspects;
+        memory && (self.limits.in_flight >= 64 || self.endpoints.iter().all(|endpoint| endpoint.temper.is_quick_or_hangs()) && slots >= 8)
     }
 
     fn should_be_quick(&self, endpoint: usize) -> bool {

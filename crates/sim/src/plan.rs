@@ -144,7 +144,13 @@ impl Plan {
         let endpoints = if city { chance.between(150, 400) } else { chance.between(1, 14) };
         let deliveries = if city { chance.between(1500, 4000) } else { chance.between(20, 400) };
         let span = chance.span(1000, 40_000);
-        let endpoints: Vec<_> = (0..endpoints).map(|_| endpoint(&mut chance)).collect();
+        let mut endpoints: Vec<_> = (0..endpoints).map(|_| endpoint(&mut chance)).collect();
+        if chance.hits(0.05) {
+            return strangers(&mut chance, seed, endpoints, span);
+        }
+        if chance.hits(0.1) {
+            endpoints.iter_mut().for_each(|endpoint| endpoint.policy.ordering = Ordering::Key);
+        }
         Plan {
             seed,
             limits: limits(&mut chance),
@@ -159,6 +165,16 @@ impl Plan {
             endpoints,
         }
     }
+}
+
+/// Healthy endpoints among more hanging ones than there are slots for.
+fn strangers(chance: &mut Chance, seed: u64, mut endpoints: Vec<EndpointPlan>, span: Millis) -> Plan {
+    for endpoint in &mut endpoints {
+        let temper = if chance.hits(0.5) { Temper::Healthy } else { Temper::Hanging };
+        *endpoint = EndpointPlan { weight: endpoint.weight, ..EndpointPlan::plain(temper, &[Millis(1000), Millis(5000)]) };
+    }
+    let plan = Plan::calm(seed, endpoints, 400, span);
+    Plan { limits: Limits { in_flight: 16, suspects: 8, ..Limits::default() }, healed: Some(span), ..plan }
 }
 
 fn endpoint(chance: &mut Chance) -> EndpointPlan {

@@ -40,6 +40,16 @@ impl Temper {
     }
 }
 
+impl Temper {
+    /// Whether it either answers at once or never succeeds, so that it keeps few of the slots for those that answer.
+    pub(crate) fn is_quick_or_hangs(self) -> bool {
+        match self {
+            Temper::Healthy | Temper::Hanging | Temper::Failing | Temper::Refusing => true,
+            Temper::Slow | Temper::Flapping(_) | Temper::Moody | Temper::Throttling | Temper::Limited(_) | Temper::Gone => false,
+        }
+    }
+}
+
 /// One receiver.
 #[derive(Debug)]
 pub(crate) struct Receiver {

@@ -88,6 +88,8 @@ pub(crate) enum Step {
     TakeOver(Way),
     /// Receivers are healed.
     Heal,
+    /// An owner that another has followed may be forgotten.
+    Forget(Epoch),
 }
 
 /// What an owner asks the store for.
@@ -205,6 +207,7 @@ impl World {
             }
             Step::TakeOver(way) => return self.take_over(way),
             Step::Heal => self.heal(),
+            Step::Forget(epoch) => self.forget(epoch),
         }
         Ok(())
     }
@@ -319,7 +322,9 @@ impl World {
             }
             inputs.push(Input::Arrived { offset, command: record.command, delivery: record.delivery });
         }
+        let before = owner.shard.census().largest_lane;
         self.tell(epoch, inputs)?;
+        self.check_read(epoch, before)?;
         self.read_on(epoch);
         Ok(())
     }

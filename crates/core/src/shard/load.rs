@@ -65,6 +65,9 @@ impl Shard {
                     swept_all = false;
                     break;
                 }
+            } else if self.is_full_for(endpoint) {
+                stop = Stop::At(row.place, now);
+                break;
             } else if let Some(at) = self.take_row(endpoint, row, now) {
                 stop = at;
                 break;
@@ -104,6 +107,12 @@ impl Shard {
         let held = Held { delivery: row.delivery.clone(), offset: None, place: Some(row.place), due: row.due };
         self.end(held, End::Expired, now);
         true
+    }
+
+    /// Whether memory is full, so that a lane with work to do takes no more; many lanes may have loaded at one time.
+    fn is_full_for(&self, endpoint: EndpointId) -> bool {
+        let lane = self.lanes.get(&endpoint);
+        lane.is_some_and(|lane| lane.waiting() > 0 && self.pool - lane.counted + lane.bytes >= self.limits.pool)
     }
 
     /// Takes a row into the window; says where to stop if it can't go yet and nothing behind it can.

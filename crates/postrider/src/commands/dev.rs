@@ -29,7 +29,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     config.allow_loopback();
     logging::start(&config.tracing);
     let app = App::build(config)?;
+    let stop = app::terminated()?;
     println!("listening on {}", app.url());
     println!("API key: {}", app.key().reveal());
-    app.run(app::terminated()?)
+    app.run(stop)
 }

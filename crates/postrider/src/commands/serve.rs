@@ -26,6 +26,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     config.require_key()?;
     logging::start(&config.tracing);
     let app = App::build(config)?;
+    let stop = app::terminated()?;
     println!("listening on {}", app.url());
-    app.run(app::terminated()?)
+    app.run(stop)
 }

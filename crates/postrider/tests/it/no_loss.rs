@@ -90,6 +90,15 @@ async fn five_orderly_ends_under_load_lose_and_repeat_nothing() {
     assert!(stops.iter().all(|took| *took < Duration::from_secs(20)), "longer than its drain time: {stops:?}");
 }
 
+#[tokio::test]
+async fn an_end_right_after_the_start_is_an_orderly_one() {
+    let mut server = Server::start().await;
+    for _ in 0..20 {
+        server.stop().await;
+        server.restart().await;
+    }
+}
+
 /// A receiver that answers nothing until it is opened.
 async fn gated() -> (Receiver, Arc<AtomicBool>) {
     let open = Arc::new(AtomicBool::new(false));

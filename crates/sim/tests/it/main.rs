@@ -89,3 +89,15 @@ fn handing_over_again_and_again_sends_nothing_twice() {
     assert!(report.counts.drains >= 7);
     assert_eq!(report.counts.duplicates, 0);
 }
+
+#[test]
+fn a_new_endpoint_gets_its_turn_although_the_others_never_rest() {
+    let busy = EndpointPlan { weight: 100, ..EndpointPlan::plain(Temper::Slow, &[]) };
+    let newcomer = EndpointPlan::plain(Temper::Healthy, &[]);
+    let mut plan = Plan::calm(6, vec![busy.clone(), busy.clone(), busy, newcomer], 2000, Millis::from_secs(30));
+    plan.limits.in_flight = 4;
+    plan.limits.suspects = 2;
+    let report = play(plan);
+    assert!(report.took > Millis::from_secs(300), "the others never rest: {:?}", report.took);
+    assert!(report.slowest[3] < Millis::from_secs(60), "{:?}", report.slowest);
+}
