@@ -53,7 +53,7 @@ async fn prepared(outlet: &Outlet, envelope: &Envelope<'_>) -> Option<Rc<Prepare
         return Some(ready);
     }
     loop {
-        match resolve(&outlet.directory, envelope).await {
+        match resolve(&outlet.directory, envelope.tenant, envelope.endpoint, envelope.url).await {
             Ok(endpoint) => return endpoint.and_then(|endpoint| outlet.targets.prepare(&endpoint, clock::now())),
             // Not the receiver's fault, so it costs the delivery nothing but time.
             Err(error) => tracing::warn!(%error, endpoint = %envelope.endpoint, "an endpoint can't be looked up; trying again"),

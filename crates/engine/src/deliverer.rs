@@ -14,7 +14,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use postrider_backend::directory::{Change, Directory};
 use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, LogError, Record, Topic};
-use postrider_backend::store::{Body, EventRow, EventWrite, Store, Target};
+use postrider_backend::store::{Body, Store};
 use postrider_core::delivery::Delivery;
 use postrider_core::id::EndpointId;
 use postrider_core::offsets::Progress;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::{self, Landed, Outlet};
 use crate::lookups::{self, Answered, Known};
 use crate::outbox::{Outbox, Sinks};
+use crate::rows;
 use crate::targets::Targets;
 
 /// Most endings taken in before the shards are asked what to do about them.
@@ -270,8 +271,8 @@ impl Worker {
             }
         };
         if let Some(row) = &envelope.row {
-            let write = event_write(&envelope, row, Body::At(offset), self.outbox.tenant(envelope.tenant));
-            self.outbox.push_event(write);
+            let tenant = self.outbox.tenant(envelope.tenant);
+            self.outbox.push_event(rows::of_delivery(&envelope, row, tenant, Body::At(offset)));
         }
         let command = envelope.command;
         let delivery = Delivery {
@@ -346,25 +347,6 @@ impl Worker {
             return Ok(());
         }
         Ok(())
-    }
-}
-
-/// The row of an event as it lies in the store.
-pub(crate) fn event_write(envelope: &Envelope<'_>, row: &postrider_core::record::EventRow<'_>, body: Body, tenant: Arc<str>) -> EventWrite {
-    let target = |target: &postrider_core::record::Target<'_>| Target { endpoint: target.endpoint, url: target.url.map(str::to_owned) };
-    EventWrite {
-        tenant,
-        event: envelope.event,
-        chunk: row.chunk,
-        row: EventRow {
-            given_id: row.given_id.map(str::to_owned),
-            kind: envelope.kind.to_owned(),
-            metadata: row.metadata.map(str::to_owned),
-            targets: row.targets.iter().map(target).collect(),
-            key: envelope.key.map(str::to_owned),
-            correlation_id: envelope.correlation_id.map(str::to_owned),
-            body,
-        },
     }
 }
 

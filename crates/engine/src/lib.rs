@@ -11,6 +11,7 @@ pub mod deliverer;
 mod lookups;
 mod outbox;
 pub mod router;
+mod rows;
 mod targets;
 
 pub use deliverer::{Deliverer, DelivererOptions, EngineError};

@@ -45,7 +45,7 @@ pub(crate) async fn find(store: Store, partition: Partition, id: DeliveryId) -> 
 pub(crate) async fn policy(directory: Directory, partition: Partition, known: Known) -> Option<Answered> {
     let endpoint = known.endpoint;
     loop {
-        match resolve(&directory, &known.envelope()).await {
+        match resolve(&directory, &known.tenant, endpoint, known.url.as_deref()).await {
             Ok(found) => return Some((partition, Input::Endpoint { endpoint, policy: policy_of(found.as_deref()) })),
             Err(error) => tracing::warn!(%error, %endpoint, "an endpoint can't be looked up; trying again"),
         }
@@ -79,21 +79,5 @@ impl Known {
     pub(crate) fn from_meta(meta: &[u8]) -> Option<Known> {
         let envelope = Envelope::decode(meta).ok()?;
         Some(Known { endpoint: envelope.endpoint, tenant: envelope.tenant.to_owned(), url: envelope.url.map(str::to_owned) })
-    }
-
-    fn envelope(&self) -> Envelope<'_> {
-        Envelope {
-            command: postrider_core::record::Command::Deliver,
-            tenant: &self.tenant,
-            event: postrider_core::id::Uid::default(),
-            endpoint: self.endpoint,
-            kind: "",
-            key: None,
-            url: self.url.as_deref(),
-            correlation_id: None,
-            traceparent: None,
-            attempts: 0,
-            row: None,
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_backend::log::{Append, Consumed, Group, Log, Record, Topic};
-use postrider_backend::store::{Body, EventRow, EventWrite, Store, StoreError, Write};
+use postrider_backend::store::{Body, Store, StoreError, Write};
 use postrider_core::offsets::Progress;
 use postrider_core::partition::Partition;
 use postrider_core::record::{EventEnvelope, RecordError};
@@ -12,6 +12,7 @@ use postrider_ingest::Ingest;
 use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::EngineError;
+use crate::rows;
 
 /// Before a batch that could not be routed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -102,28 +103,10 @@ impl Router {
     async fn route(&self, event: &EventEnvelope<'_>, record: &Record, routed: &mut Routed) -> Result<(), StoreError> {
         let targets = self.ingest.targets(event).await?;
         if targets.is_empty() {
-            routed.rows.push(Write::Event(row_of(event, Body::At(record.offset))));
+            routed.rows.push(Write::Event(rows::of_nobody(event, Body::At(record.offset))));
         } else {
             routed.records.extend(self.ingest.deliveries(event, &targets, &record.payload));
         }
         Ok(())
-    }
-}
-
-/// The row of an event that goes to nobody.
-fn row_of(event: &EventEnvelope<'_>, body: Body) -> EventWrite {
-    EventWrite {
-        tenant: event.tenant.into(),
-        event: event.event,
-        chunk: 0,
-        row: EventRow {
-            given_id: event.given_id.map(str::to_owned),
-            kind: event.kind.to_owned(),
-            metadata: event.metadata.map(str::to_owned),
-            targets: Vec::new(),
-            key: event.key.map(str::to_owned),
-            correlation_id: event.correlation_id.map(str::to_owned),
-            body,
-        },
     }
 }

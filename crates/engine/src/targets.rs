@@ -10,7 +10,6 @@ use postrider_backend::directory::Directory;
 use postrider_backend::store::StoreError;
 use postrider_core::endpoint::{Endpoint, Policy};
 use postrider_core::id::EndpointId;
-use postrider_core::record::Envelope;
 use postrider_core::sign::Signer;
 use postrider_core::time::Time;
 use postrider_egress::{Target, check_url};
@@ -77,12 +76,16 @@ impl Targets {
     }
 }
 
-/// Looks up the endpoint that an envelope names; `None` when it has been deleted.
+/// Looks up an endpoint, or makes it of the `url` that came with its event; `None` when it has been deleted.
 ///
 /// What was read while the endpoint changed is read again, so that an older answer never follows a newer one.
-pub(crate) async fn resolve(directory: &Directory, envelope: &Envelope<'_>) -> Result<Option<Arc<Endpoint>>, StoreError> {
-    let Envelope { tenant, endpoint, .. } = *envelope;
-    let Some(url) = envelope.url else {
+pub(crate) async fn resolve(
+    directory: &Directory,
+    tenant: &str,
+    endpoint: EndpointId,
+    url: Option<&str>,
+) -> Result<Option<Arc<Endpoint>>, StoreError> {
+    let Some(url) = url else {
         directory.endpoint(tenant, endpoint).await?;
         return match directory.cached(tenant, endpoint) {
             Some(fresh) => Ok(fresh),

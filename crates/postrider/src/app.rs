@@ -52,6 +52,8 @@ impl App {
     pub(crate) fn build(mut config: Config) -> Result<App, Failure> {
         let Backend::Embedded = config.backend;
         raise_file_limit();
+        // The store resolves its folder against it, and would panic.
+        std::env::current_dir().context("the working directory can't be read; was it deleted?")?;
         let partitions = config.data.partitions;
         let folder = Folder::open(&config.data.dir, partitions).map_err(anyhow::Error::new)?;
         config.ensure_key()?;

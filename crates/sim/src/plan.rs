@@ -148,6 +148,9 @@ impl Plan {
         if chance.hits(0.05) {
             return strangers(&mut chance, seed, endpoints, span);
         }
+        if chance.hits(0.01) {
+            return crowd(&mut chance, seed, span);
+        }
         if chance.hits(0.1) {
             endpoints.iter_mut().for_each(|endpoint| endpoint.policy.ordering = Ordering::Key);
         }
@@ -175,6 +178,17 @@ fn strangers(chance: &mut Chance, seed: u64, mut endpoints: Vec<EndpointPlan>, s
     }
     let plan = Plan::calm(seed, endpoints, 400, span);
     Plan { limits: Limits { in_flight: 16, suspects: 8, ..Limits::default() }, healed: Some(span), ..plan }
+}
+
+/// Many endpoints with large rows in the store, and little memory to load them into when the partition changes hands.
+fn crowd(chance: &mut Chance, seed: u64, span: Millis) -> Plan {
+    let endpoints = vec![EndpointPlan::plain(Temper::Moody, &[Millis(1000); 5]); chance.between(60, 120) as usize];
+    let mut plan = Plan::calm(seed, endpoints, 2000, span);
+    plan.traffic.payload = 4000;
+    plan.traffic.burst = 200;
+    plan.limits = Limits { pool: 32 << 10, in_flight: 16, suspects: 8, hold_max: Millis(200), ..Limits::default() };
+    plan.faults = (1..6).map(|i| (Millis(span.0 * i / 5), Fault::Drain)).collect();
+    plan
 }
 
 fn endpoint(chance: &mut Chance) -> EndpointPlan {
