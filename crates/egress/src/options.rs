@@ -30,7 +30,7 @@ impl Default for Options {
         Options {
             allow: Vec::new(),
             extra_ca: None,
-            max_idle_per_origin: 256,
+            max_idle_per_origin: 1024,
             max_idle: 4096,
             max_connections: 8192,
             idle_timeout: Duration::from_secs(60),

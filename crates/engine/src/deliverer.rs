@@ -36,7 +36,7 @@ use crate::targets::Targets;
 
 /// Most endings taken in before the shards are asked what to do about them.
 const ENDINGS: usize = 64;
-/// Before a store that does not answer at the start is asked again.
+/// Before what must be done before anything else is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// What a deliverer works with.
@@ -266,7 +266,11 @@ impl Worker {
             Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition, error }),
             Err(RecordError::Malformed(reason)) => {
                 tracing::warn!(partition = partition.0, offset = offset.0, reason, "a record can't be read; it goes to the dead letters");
-                self.log.append(vec![Append { topic: Topic::DeadLetters, partition, meta: meta.clone(), payload }]).await?;
+                let letter = Append { topic: Topic::DeadLetters, partition, meta: meta.clone(), payload };
+                while let Err(error) = self.log.append(vec![letter.clone()]).await {
+                    tracing::warn!(%error, "a dead letter can't be appended; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
                 return Ok(());
             }
         };

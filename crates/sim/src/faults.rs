@@ -104,6 +104,7 @@ impl World {
         self.ledger.nobody_waits();
         self.epoch = Epoch(self.epoch.0 + 1);
         let progress = Progress::clone(&self.committed);
+        self.partition.reopen(&progress);
         self.trace.note(self.now, &[11, u64::from(self.epoch.0), progress.from.0], || {
             format!("owner {} takes over from {}, {} rows", self.epoch.0, progress.from.0, self.store.rows())
         });

@@ -3,7 +3,7 @@
 use postrider_core::breaker::State;
 use postrider_core::offsets::{MAX_NAMED, Progress};
 use postrider_core::record::Command;
-use postrider_core::shard::Census;
+use postrider_core::shard::{Census, Limits};
 use postrider_core::time::Millis;
 
 use crate::owner::{Epoch, Owner, Part};
@@ -35,6 +35,9 @@ impl World {
     pub(crate) fn check_commit(&mut self, epoch: Epoch, progress: &Progress) -> Result<(), Broken> {
         if progress.unfinished.len() > MAX_NAMED || progress.to < progress.from {
             return Err(Broken::new("nothing_is_lost", format!("a commit of owner {} is malformed", epoch.0)));
+        }
+        if epoch != self.epoch {
+            return Ok(()); // it will be refused
         }
         for offset in self.partition.close(progress.to.max(progress.from), |offset| progress.is_finished(offset)) {
             let Some(record) = self.partition.record(offset) else { continue };
@@ -139,8 +142,8 @@ fn memory_is_bounded(census: &Census, plan: &Plan) -> Result<(), Broken> {
     if census.largest_lane > lane {
         return Err(Broken::new("a_lane_is_a_small_window", format!("{} bytes, {lane} at most", census.largest_lane)));
     }
-    // Beyond the limit: what one read brings, and a row for each lane that would stand idle without it.
-    let pool = plan.limits.pool + plan.traffic.batch * plan.largest_delivery() + lane + census.lanes * plan.largest_delivery();
+    // Beyond the limit: what one read brings, the row that meets the limit, and one for each lane that would stand idle.
+    let pool = plan.limits.pool + (plan.traffic.batch + census.lanes + 1) * plan.largest_delivery();
     if census.pool > pool {
         return Err(Broken::new("memory_is_bounded", format!("{} bytes, {pool} at most", census.pool)));
     }
@@ -195,7 +198,7 @@ impl Plan {
 
     /// Whether slots and memory are so plentiful that a healthy endpoint has no reason to wait.
     fn is_roomy(&self) -> bool {
-        let memory = self.limits.pool >= 16 << 20 && self.limits.unwritten >= 8192;
+        let memory = self.limits.pool >= 16 << 20 && self.limits.unwritten >= Limits::default().unwritten;
         let slots = self.limits.in_flight - self.limits.suspects;
         memory && (self.limits.in_flight >= 64 || self.endpoints.iter().all(|endpoint| endpoint.temper.is_quick_or_hangs()) && slots >= 8)
     }

@@ -23,6 +23,7 @@ mod receiver;
 mod report;
 mod store;
 mod trace;
+mod traffic;
 mod world;
 
 pub use chance::Chance;

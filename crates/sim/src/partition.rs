@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::delivery::Delivery;
-use postrider_core::offsets::Offset;
+use postrider_core::offsets::{Offset, Progress};
 use postrider_core::record::Command;
 use postrider_core::time::Time;
 
@@ -22,7 +22,7 @@ pub(crate) struct Record {
 pub(crate) struct Partition {
     records: BTreeMap<Offset, Record>,
     end: Offset,
-    /// Offsets that no commit has called finished.
+    /// Offsets that no commit of the present owner has called finished.
     open: BTreeSet<Offset>,
 }
 
@@ -55,6 +55,11 @@ impl Partition {
 
     pub(crate) fn is_open(&self, offset: Offset) -> bool {
         self.open.contains(&offset)
+    }
+
+    /// Opens what a new owner will read again.
+    pub(crate) fn reopen(&mut self, progress: &Progress) {
+        self.open = self.records.keys().copied().filter(|offset| !progress.is_finished(*offset)).collect();
     }
 
     /// Takes from the open offsets below `to` those that `finished` holds for.

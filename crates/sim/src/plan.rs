@@ -185,7 +185,7 @@ fn crowd(chance: &mut Chance, seed: u64, span: Millis) -> Plan {
     let endpoints = vec![EndpointPlan::plain(Temper::Moody, &[Millis(1000); 5]); chance.between(60, 120) as usize];
     let mut plan = Plan::calm(seed, endpoints, 2000, span);
     plan.traffic.payload = 4000;
-    plan.traffic.burst = 200;
+    (plan.traffic.burst, plan.traffic.batch) = (200, 10);
     plan.limits = Limits { pool: 32 << 10, in_flight: 16, suspects: 8, hold_max: Millis(200), ..Limits::default() };
     plan.faults = (1..6).map(|i| (Millis(span.0 * i / 5), Fault::Drain)).collect();
     plan

@@ -73,7 +73,7 @@ impl Receiver {
             Temper::Hanging => (timeout, status(200)),
             Temper::Failing => (soon, status(500)),
             Temper::Refusing => (soon, failed(Failure::Connect)),
-            Temper::Flapping(turn) if now.0 / turn.0.max(1) % 2 == 0 => (soon, status(200)),
+            Temper::Flapping(turn) if (now.0 / turn.0.max(1)).is_multiple_of(2) => (soon, status(200)),
             Temper::Flapping(_) => (soon, status(503)),
             Temper::Moody if self.hits.is_multiple_of(2) => (soon, status(200)),
             Temper::Moody => (soon, status(500)),

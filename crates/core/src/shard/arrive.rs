@@ -115,6 +115,7 @@ impl Shard {
             return self.finish_offset(offset);
         }
         if let Some(find) = self.finds.get_mut(&id) {
+            // The first command counts, but a withdrawal counts more.
             let withdrawn = command == Command::Cancel;
             let settled = if withdrawn { std::mem::replace(&mut find.offset, offset) } else { offset };
             find.command = if withdrawn { command } else { find.command };
@@ -164,15 +165,9 @@ impl Shard {
         // Forward to what is due now; the place of an ordered row lies before that anyway.
         let place = row.place.min(Place { order: now.0, event: row.place.event });
         let remove = Some(row.place).filter(|old| *old != place);
+        self.lane(held.delivery.id.endpoint, &held.delivery.meta); // there to take the row up
         let write = Write { delivery: held.delivery, at: now, attempt: None, end: None, remove, put: Some((place, now)) };
         self.write(write, held.offset);
-    }
-
-    /// Applies a command that was waiting for this row to come into sight; false when there is none.
-    pub(super) fn intercept(&mut self, row: &Backlogged, now: Time) -> bool {
-        let Some(find) = self.finds.remove(&row.delivery.id) else { return false };
-        self.apply_to_row(&find, row.clone(), now);
-        true
     }
 
     /// The oldest writes are durable: what they stand for is now true.

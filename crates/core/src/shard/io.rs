@@ -43,7 +43,7 @@ impl Default for Limits {
             share: 8,
             in_flight: 1024,
             suspects: 512,
-            unwritten: 8192,
+            unwritten: 2048,
             hold_max: Millis::from_secs(2),
             load: 128,
             commit_every: Millis(10),

@@ -26,7 +26,7 @@ impl Shard {
             if lane.backlog.next().is_none_or(|next| next > now) {
                 return;
             }
-            if crowded && lane.waiting() > 0 {
+            if crowded && lane.bytes > 0 {
                 return;
             }
             // As much as is sent in the time of about two round trips: a slow endpoint holds little.
@@ -56,8 +56,12 @@ impl Shard {
         let mut swept_all = sweeping && stop != Stop::End;
         for row in rows {
             let Some(lane) = self.lanes.get(&endpoint) else { return };
-            if lane.backlog.is_moving(row.place) || self.merge(&row, now) || self.intercept(&row, now) {
+            if lane.backlog.is_moving(row.place) || self.merge(&row, now) {
                 continue;
+            }
+            if self.finds.contains_key(&row.delivery.id) {
+                stop = Stop::At(row.place, now); // the search decides, or its answer would come when the row is long gone
+                break;
             }
             if sweeping {
                 if !self.expire(&row, now) {
@@ -112,7 +116,7 @@ impl Shard {
     /// Whether memory is full, so that a lane with work to do takes no more; many lanes may have loaded at one time.
     fn is_full_for(&self, endpoint: EndpointId) -> bool {
         let lane = self.lanes.get(&endpoint);
-        lane.is_some_and(|lane| lane.waiting() > 0 && self.pool - lane.counted + lane.bytes >= self.limits.pool)
+        lane.is_some_and(|lane| lane.bytes > 0 && self.pool - lane.counted + lane.bytes >= self.limits.pool)
     }
 
     /// Takes a row into the window; says where to stop if it can't go yet and nothing behind it can.
