@@ -196,10 +196,8 @@ impl Lane {
 
     /// The delivery of this event that is in memory.
     pub(crate) fn held(&mut self, event: Uid) -> Option<&mut Held> {
-        match self.flying.get_mut(&event) {
-            Some(flight) => Some(&mut flight.held),
-            None => self.waiting.get_mut(self.slot_of.get(&event)?),
-        }
+        let flying = self.flying.get_mut(&event).map(|flight| &mut flight.held);
+        flying.or_else(|| self.waiting.get_mut(self.slot_of.get(&event)?))
     }
 
     /// Notes a row that lies in the store and not in memory; in an ordered lane one that must wait blocks its key.
@@ -389,10 +387,7 @@ impl Lane {
         if !self.waiting.is_empty() || !self.flying.is_empty() || !self.backlog.is_empty() {
             return None;
         }
-        let open = match self.breaker.state() {
-            State::Open { until, .. } => until,
-            State::Closed | State::HalfOpen { .. } => Time(0),
-        };
+        let open = if let State::Open { until, .. } = self.breaker.state() { until } else { Time(0) };
         Some(self.rate.as_ref().map_or(Time(0), Rate::ready_at).max(self.not_before).max(open))
     }
 }
