@@ -16,6 +16,9 @@ const SUSPECT_TURN: u32 = 4;
 /// When a lane that found no room to load looks again.
 const LOOK_AGAIN: Millis = Millis(50);
 
+/// Commands that wait for their delivery's row to be found; beyond it nothing is read.
+const MOST_FINDS: usize = 1024;
+
 /// Lanes that may send now, each in one queue at most; the lowest ticket is next.
 #[derive(Debug, Default)]
 pub(super) struct Queues {
@@ -198,8 +201,9 @@ impl Shard {
 
     /// A partition is paused for memory and for a store that can't keep up, never for an endpoint.
     fn pause_or_resume(&mut self) {
-        let full = self.pool >= self.limits.pool || self.out.unacked.len() >= self.limits.unwritten;
-        let relaxed = self.pool <= self.limits.pool / 4 * 3 && self.out.unacked.len() <= self.limits.unwritten / 2;
+        let (unwritten, finds) = (self.out.unacked.len(), self.finds.len());
+        let full = self.pool >= self.limits.pool || unwritten >= self.limits.unwritten || finds >= MOST_FINDS;
+        let relaxed = self.pool <= self.limits.pool / 4 * 3 && unwritten <= self.limits.unwritten / 2 && finds <= MOST_FINDS / 2;
         if full && !self.paused {
             self.paused = true;
             self.out.actions.push_back(Action::Pause);
