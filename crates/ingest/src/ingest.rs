@@ -223,6 +223,7 @@ impl Redelivery<'_> {
             partition: partition::of_endpoint(self.id.endpoint, partitions),
             meta: envelope.encode().into(),
             payload: self.body.clone(),
+            failure: None,
         }
     }
 }

@@ -10,9 +10,8 @@ use anyhow::{Context, anyhow};
 use postrider_api::{Api, ApiLimits, ApiParts};
 use postrider_backend::directory::Directory;
 use postrider_backend::folder::Folder;
-use postrider_backend::log::{self, Log, Topic};
+use postrider_backend::log::{self, Group, Log, Topic};
 use postrider_backend::store::{self, Store};
-use postrider_core::partition::Partition;
 use postrider_core::secret::Secret;
 use postrider_core::shard;
 use postrider_core::time::Millis;
@@ -103,23 +102,26 @@ impl App {
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
-        let partitions: Vec<Partition> = (0..log.partitions(Topic::Deliveries)).map(Partition).collect();
+        let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
-            let router = Router { log: log.clone(), store: store.clone(), ingest: ingest.clone() };
-            let (partitions, stop) = (partitions.clone(), stop.clone());
-            threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, partitions, stop))?))?);
+            for consumer in consumers(Group::Router, Topic::Events, 1)? {
+                let router = Router { consumer, log: log.clone(), store: store.clone(), ingest: ingest.clone() };
+                let stop = stop.clone();
+                threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, stop))?))?);
+            }
         }
+        let mut deliveries =
+            if roles.contains(&Role::Deliver) { consumers(Group::Deliver, Topic::Deliveries, workers)? } else { Vec::new() };
         for (index, listener) in listeners.into_iter().enumerate() {
-            let deliver = roles.contains(&Role::Deliver).then(|| {
-                let parts = Deliverer { log: log.clone(), store: store.clone(), directory: directory.clone(), ingest: ingest.clone() };
-                let own = partitions.iter().copied().filter(|partition| usize::from(partition.0) % workers == index);
-                (parts, deliverer_options(&config, own.collect(), workers, drain))
+            let deliver = deliveries.pop().map(|consumer| {
+                let (log, store, directory, ingest) = (log.clone(), store.clone(), directory.clone(), ingest.clone());
+                (Deliverer { consumer, log, store, directory, ingest }, deliverer_options(&config, workers, drain))
             });
             let serve = roles.contains(&Role::Api).then(|| (listener, postrider_api::router(api.clone())));
             let worker = Worker { deliver, serve, drain, stop: stop.clone() };
             threads.push(spawn(&format!("worker-{index}"), stop.clone(), move |runtime| runtime.block_on(worker.run()))?);
         }
-        drop((log, store, directory, ingest, api));
+        drop((deliveries, log, store, directory, ingest, api));
         let ends: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
         drop(folder);
         ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)
@@ -216,7 +218,7 @@ fn worker_count(config: &Config) -> usize {
     asked.clamp(1, usize::from(config.data.partitions))
 }
 
-fn deliverer_options(config: &Config, partitions: Vec<Partition>, workers: usize, drain: Duration) -> DelivererOptions {
+fn deliverer_options(config: &Config, workers: usize, drain: Duration) -> DelivererOptions {
     let share = usize::from(config.data.partitions);
     let in_flight = config.limits.in_flight / share;
     let limits = shard::Limits {
@@ -225,7 +227,7 @@ fn deliverer_options(config: &Config, partitions: Vec<Partition>, workers: usize
         suspects: in_flight.div_ceil(2),
         ..shard::Limits::default()
     };
-    DelivererOptions { partitions, limits, egress: egress(config, workers), drain }
+    DelivererOptions { limits, egress: egress(config, workers), drain }
 }
 
 fn egress(config: &Config, workers: usize) -> postrider_egress::Options {

@@ -96,13 +96,19 @@ impl World {
 
     fn consumer(&self, topic: Topic) -> Consumer {
         let group = if topic == Topic::Events { Group::Router } else { Group::Deliver };
-        self.log.consumer(group, topic, (0..PARTITIONS).map(Partition).collect()).unwrap()
+        self.log.consumers(group, topic, 1).unwrap().remove(0)
     }
 
     /// All records of a topic so far.
     pub(crate) async fn records(&self, topic: Topic) -> Vec<Record> {
         // Marks at the end of every partition tell when everything before them was read.
-        let mark = |partition| Append { topic, partition: Partition(partition), meta: Bytes::new(), payload: Bytes::from_static(b"mark") };
+        let mark = |partition| Append {
+            topic,
+            partition: Partition(partition),
+            meta: Bytes::new(),
+            payload: Bytes::from_static(b"mark"),
+            failure: None,
+        };
         let marks = self.log.append((0..PARTITIONS).map(mark).collect()).await.unwrap();
         let (mut records, mut missing) = (Vec::new(), marks.len());
         let mut consumer = self.consumer(topic);

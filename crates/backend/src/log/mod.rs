@@ -12,6 +12,8 @@ use postrider_core::time::Time;
 use std::io;
 use std::path::PathBuf;
 
+use crate::store::Body;
+
 /// What a record is about. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -63,6 +65,30 @@ pub struct Append {
     pub meta: Bytes,
     /// Carried as it is.
     pub payload: Bytes,
+    /// For a dead letter that could not be read: which record it was, and why.
+    pub failure: Option<Box<Failure>>,
+}
+
+/// A record that could not be read, for whoever looks at the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The topic it was read from, as the log names it.
+    pub topic: String,
+    /// The partition it was read from.
+    pub partition: Partition,
+    /// Its place.
+    pub offset: Offset,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a record that others wrote carries beside its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Bytes)>,
 }
 
 /// A record that was read.
@@ -76,10 +102,12 @@ pub struct Record {
     pub offset: Offset,
     /// When it was appended.
     pub at: Time,
-    /// As appended.
+    /// As appended; empty when others wrote the record.
     pub meta: Bytes,
     /// As appended.
     pub payload: Bytes,
+    /// What others wrote, where it was not postrider that wrote the record.
+    pub foreign: Option<Box<Foreign>>,
 }
 
 /// What a consumer is told next.
@@ -90,8 +118,11 @@ pub enum Consumed {
     /// The next unfinished records, those of one partition in append order: at most 512, and no more once they
     /// carry 1 MiB.
     Records(Vec<Record>),
+    /// Another consumer is to have the partition: finish what is under way, commit, then [`Consumer::release`] it.
+    /// Whoever takes too long loses it.
+    Revoking(Partition),
     /// The partition is no longer this consumer's: send nothing more of it, commit nothing more.
-    Revoked(Partition),
+    Lost(Partition),
 }
 
 /// The log did not do what was asked.
@@ -154,6 +185,21 @@ impl Log {
         }
     }
 
+    /// What `topic` is called where it is kept.
+    pub fn name(&self, topic: Topic) -> String {
+        match self {
+            Log::Local(_) => format!("{topic:?}").to_lowercase(),
+        }
+    }
+
+    /// Where the body of an event that came with `record` lies: in this log, where the log keeps it as long as the
+    /// event's row is kept.
+    pub fn body(&self, record: &Record) -> Body {
+        match self {
+            Log::Local(_) => Body::At(record.offset),
+        }
+    }
+
     /// Makes all `records` durable, in the given order, and says where each went.
     ///
     /// Answers within the log's append time-out. Errors: [`LogError::Unavailable`], [`LogError::TooLarge`],
@@ -165,12 +211,11 @@ impl Log {
         }
     }
 
-    /// Reads `partitions` of `topic` for `group`, from its last commits on.
-    ///
-    /// Two consumers of one group must not share a partition. Errors: [`LogError::NoPartition`].
-    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
+    /// Reads `topic` for `group`, from its last commits on: `count` consumers that share the partitions which the
+    /// group gives to this process. To be called once for each group and topic.
+    pub fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
         match self {
-            Log::Local(log) => log.consumer(group, topic, partitions).map(Consumer::Local),
+            Log::Local(log) => Ok(log.consumers(group, topic, count)?.into_iter().map(Consumer::Local).collect()),
         }
     }
 
@@ -235,6 +280,37 @@ impl Consumer {
     pub fn commit(&mut self, partition: Partition, progress: &Progress) -> Result<(), LogError> {
         match self {
             Consumer::Local(consumer) => consumer.commit(partition, progress),
+        }
+    }
+
+    /// Hands out no records of `partition` until [`Consumer::resume`].
+    pub fn pause(&mut self, partition: Partition) {
+        match self {
+            Consumer::Local(consumer) => consumer.pause(partition),
+        }
+    }
+
+    /// Hands out records of `partition` again.
+    pub fn resume(&mut self, partition: Partition) {
+        match self {
+            Consumer::Local(consumer) => consumer.resume(partition),
+        }
+    }
+
+    /// Gives up a partition after [`Consumed::Revoking`]: its last commit was made, nothing of it is under way.
+    pub fn release(&mut self, partition: Partition) {
+        match self {
+            // A local log takes no partition back, so it has nobody else to give it to.
+            Consumer::Local(consumer) => consumer.resume(partition),
+        }
+    }
+
+    /// Gives up all partitions, so that others are given them at once. What was committed is durable then, or else
+    /// only has records read again.
+    pub async fn close(self) -> Result<(), LogError> {
+        match self {
+            // Committed positions are written with the log's next frame, at the latest when it is closed.
+            Consumer::Local(_) => Ok(()),
         }
     }
 }

@@ -88,7 +88,7 @@ impl World {
 }
 
 pub(crate) fn delivery(partition: Partition, payload: impl Into<Bytes>) -> Append {
-    Append { topic: DELIVERIES, partition, meta: Bytes::from_static(b"meta"), payload: payload.into() }
+    Append { topic: DELIVERIES, partition, meta: Bytes::from_static(b"meta"), payload: payload.into(), failure: None }
 }
 
 /// Does not wait for ever: a test that hangs names itself.
@@ -103,7 +103,7 @@ pub(crate) async fn read(consumer: &mut Consumer, count: usize) -> Vec<Record> {
         match soon(consumer.next()).await.unwrap() {
             Consumed::Records(records) => read.extend(records),
             Consumed::Assigned(..) => {}
-            Consumed::Revoked(partition) => panic!("{partition:?} was revoked"),
+            Consumed::Revoking(partition) | Consumed::Lost(partition) => panic!("{partition:?} was revoked"),
         }
     }
     assert_eq!(read.len(), count);
@@ -115,7 +115,13 @@ pub(crate) fn payloads(records: &[Record]) -> Vec<Bytes> {
 }
 
 fn deliver(log: &Log, partitions: &[Partition]) -> Consumer {
-    log.consumer(Group::Deliver, DELIVERIES, partitions.to_vec()).unwrap()
+    some(log, Group::Deliver, DELIVERIES, partitions).unwrap()
+}
+
+/// Reads some partitions only.
+pub(crate) fn some(log: &Log, group: Group, topic: Topic, partitions: &[Partition]) -> Result<Consumer, LogError> {
+    let Log::Local(log) = log;
+    log.consumer(group, topic, partitions.to_vec()).map(Consumer::Local)
 }
 
 /// Everything up to and including `last` is finished.
@@ -131,7 +137,7 @@ async fn nothing_comes(consumer: &mut Consumer) {
 async fn assigned(consumer: &mut Consumer) -> (Partition, Progress) {
     match soon(consumer.next()).await.unwrap() {
         Consumed::Assigned(partition, progress) => (partition, progress),
-        other @ (Consumed::Records(_) | Consumed::Revoked(_)) => panic!("{other:?}"),
+        other @ (Consumed::Records(_) | Consumed::Revoking(_) | Consumed::Lost(_)) => panic!("{other:?}"),
     }
 }
 
@@ -164,7 +170,7 @@ async fn a_record_carries_what_was_appended_and_is_read_at_its_offset(world: Wor
     let log = world.open();
     assert_eq!(log.append(Vec::new()).await.unwrap(), []);
     let before = log.appended();
-    let record = Append { topic: Topic::DeadLetters, partition: Partition(3), meta: Bytes::new(), payload: Bytes::new() };
+    let record = Append { topic: Topic::DeadLetters, partition: Partition(3), meta: Bytes::new(), payload: Bytes::new(), failure: None };
     let offsets = log.append(vec![record, delivery(P0, vec![7; 100_000])]).await.unwrap();
     let first = log.read(offsets[0]).await.unwrap().unwrap();
     assert_eq!((first.topic, first.partition, first.offset, first.payload.len()), (Topic::DeadLetters, Partition(3), offsets[0], 0));
@@ -201,7 +207,7 @@ async fn a_cancelled_wait_loses_nothing(world: World) {
                 consumed = consumer.next() => match consumed.unwrap() {
                     Consumed::Records(more) => records.extend(more),
                     Consumed::Assigned(..) => {}
-                    Consumed::Revoked(partition) => panic!("{partition:?} was revoked"),
+                    Consumed::Revoking(partition) | Consumed::Lost(partition) => panic!("{partition:?} was revoked"),
                 },
                 () = tokio::task::yield_now() => {}
             }
@@ -239,7 +245,7 @@ async fn two_groups_are_independent(world: World) {
     drop(log);
     let log = world.open();
     assert_eq!(payloads(&read(&mut deliver(&log, &[P0]), 1).await), ["b"]);
-    let mut other = log.consumer(Group::Router, DELIVERIES, vec![P0]).unwrap();
+    let mut other = some(&log, Group::Router, DELIVERIES, &[P0]).unwrap();
     assert_eq!(payloads(&read(&mut other, 2).await), ["a", "b"]);
 }
 
@@ -255,7 +261,7 @@ async fn two_consumers_share_the_partitions_of_a_topic(world: World) {
 
 async fn topics_are_independent(world: World) {
     let log = world.open();
-    let mut events = log.consumer(Group::Router, Topic::Events, vec![P0]).unwrap();
+    let mut events = some(&log, Group::Router, Topic::Events, &[P0]).unwrap();
     assigned(&mut events).await;
     for _ in 0..200 {
         log.append(vec![delivery(P0, vec![0; 1000])]).await.unwrap();
@@ -321,7 +327,7 @@ async fn a_partition_that_does_not_exist_is_refused(world: World) {
     let log = world.open();
     let beyond = Partition(log.partitions(DELIVERIES));
     assert!(matches!(log.append(vec![delivery(beyond, "")]).await, Err(LogError::NoPartition { count: 4, .. })));
-    assert!(matches!(log.consumer(Group::Deliver, DELIVERIES, vec![beyond]), Err(LogError::NoPartition { .. })));
+    assert!(matches!(some(&log, Group::Deliver, DELIVERIES, &[beyond]), Err(LogError::NoPartition { .. })));
 }
 
 async fn more_than_the_queue_holds_waits_its_turn(world: World) {

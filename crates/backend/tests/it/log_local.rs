@@ -17,7 +17,7 @@ use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::time::Millis;
 
-use crate::log_contract::{World, delivery, payloads, read, soon};
+use crate::log_contract::{World, delivery, payloads, read, some, soon};
 
 const P0: Partition = Partition(0);
 
@@ -53,19 +53,19 @@ async fn append(log: &Log, payloads: &[&'static str]) -> Vec<Offset> {
 }
 
 async fn everything(log: &Log, count: usize) -> Vec<Bytes> {
-    let mut consumer = log.consumer(Group::Router, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(log, Group::Router, Topic::Deliveries, &[P0]).unwrap();
     payloads(&read(&mut consumer, count).await)
 }
 
 /// The payloads up to and including `last`.
 async fn until(log: &Log, last: &str) -> Vec<Bytes> {
-    let mut consumer = log.consumer(Group::Router, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(log, Group::Router, Topic::Deliveries, &[P0]).unwrap();
     let mut found = Vec::new();
     while found.last().is_none_or(|found| found != last) {
         match soon(consumer.next()).await.unwrap() {
             Consumed::Records(records) => found.extend(payloads(&records)),
             Consumed::Assigned(..) => {}
-            Consumed::Revoked(partition) => panic!("{partition:?} was revoked"),
+            Consumed::Revoking(partition) | Consumed::Lost(partition) => panic!("{partition:?} was revoked"),
         }
     }
     found
@@ -154,7 +154,7 @@ async fn damage_in_an_older_segment_is_refused_when_it_is_noticed() {
 async fn a_segment_that_was_never_finished_being_made_is_made_again() {
     let world = World::local();
     let log = world.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     let offsets = append(&log, &["a", "b"]).await;
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     append(&log, &["c"]).await;
@@ -164,7 +164,7 @@ async fn a_segment_that_was_never_finished_being_made_is_made_again() {
         fs::write(crashed.dir().join(format!("{end:020}.log")), content).unwrap();
         let log = crashed.open();
         append(&log, &["d"]).await;
-        let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+        let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
         assert_eq!(payloads(&read(&mut consumer, 3).await), ["b", "c", "d"]);
     }
     let first = World::local();
@@ -201,7 +201,7 @@ async fn expired_segments_leave_the_folder() {
 async fn commits_outlive_the_segments_they_were_written_in() {
     let world = World::local();
     let log = world.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     let offsets = append(&log, &["a", "b"]).await;
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     for _ in 0..5 {
@@ -210,7 +210,7 @@ async fn commits_outlive_the_segments_they_were_written_in() {
     assert!(files(world.dir()).len() > 2);
     let crashed = world.crashed();
     let log = crashed.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     assert_eq!(payloads(&read(&mut consumer, 1).await), ["b"]);
 }
 
@@ -225,10 +225,10 @@ async fn a_nearly_full_disk_takes_no_records_but_commits() {
     let words = log.append(vec![delivery(P0, "c")]).await.unwrap_err().to_string();
     assert!(words.contains("nearly full"), "{words}");
     assert!(log.health().unwrap_err().contains("nearly full"));
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     drop((log, consumer));
-    let mut consumer = world.open().consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&world.open(), Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     assert_eq!(read(&mut consumer, 1).await[0].offset, offsets[1]);
 }
 

@@ -130,7 +130,7 @@ impl Log {
         let shared = self.shared();
         let now = clock::now();
         let mut frames = Vec::with_capacity(records.len());
-        for Append { topic, partition, meta, payload } in records {
+        for Append { topic, partition, meta, payload, failure: _ } in records {
             shared.check_partition(*topic, *partition)?;
             let size = meta.len().saturating_add(payload.len());
             if size > MAX_RECORD {
@@ -144,7 +144,17 @@ impl Log {
         shared.queue.append(&frames, Instant::now() + shared.options.append_timeout.into()).await
     }
 
-    pub(super) fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
+    pub(super) fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
+        let partitions = self.shared().options.partitions;
+        (0..count.max(1))
+            .map(|index| self.consumer(group, topic, (0..partitions).map(Partition).skip(index).step_by(count.max(1)).collect()))
+            .collect()
+    }
+
+    /// Reads `partitions` of `topic` for `group`; two consumers of one group must not share a partition.
+    ///
+    /// Errors: [`LogError::NoPartition`].
+    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
         for &partition in &partitions {
             self.shared().check_partition(topic, partition)?;
         }
@@ -221,7 +231,7 @@ fn record_at(chunk: &Chunk, offset: Offset) -> Option<Record> {
 fn record(chunk: &Chunk, start: usize, topic: Topic, header: &Header) -> Record {
     let (meta, payload) = header.parts(&chunk.bytes, start);
     let offset = Offset(chunk.base + start as u64);
-    Record { topic, partition: header.partition, offset, at: header.at, meta, payload }
+    Record { topic, partition: header.partition, offset, at: header.at, meta, payload, foreign: None }
 }
 
 /// Runs what blocks away from the runtime's own thread.
