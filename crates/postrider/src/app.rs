@@ -17,7 +17,7 @@ use postrider_core::shard;
 use postrider_core::time::Millis;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
-use postrider_ingest::{Ids, Ingest};
+use postrider_ingest::{Ids, Ingest, Reading};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,7 +105,8 @@ impl App {
         let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
             for consumer in consumers(Group::Router, Topic::Events, 1)? {
-                let router = Router { consumer, log: log.clone(), store: store.clone(), ingest: ingest.clone() };
+                let (log, store, ingest) = (log.clone(), store.clone(), ingest.clone());
+                let router = Router { consumer, log, store, ingest, reading: Reading::default() };
                 let stop = stop.clone();
                 threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, stop))?))?);
             }
