@@ -67,10 +67,11 @@ impl App {
             min_free_bytes,
             ..log::local::Options::default()
         };
-        let log = Log::Local(log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?);
+        let local_log = log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?;
         let folder_of_store = folder.path().join("store");
         let options = store::local::Options { folder: folder_of_store, retention, min_free_bytes: min_free_bytes / 2 };
-        let store = Store::Local(store::local::Store::open(&options, log.clone()).map_err(anyhow::Error::new)?);
+        let store = Store::Local(store::local::Store::open(&options, local_log.clone()).map_err(anyhow::Error::new)?);
+        let log = Log::Local(local_log);
         let directory = Directory::new(store.clone());
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), ids));
