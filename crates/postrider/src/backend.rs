@@ -53,10 +53,11 @@ impl Backend {
             min_free_bytes,
             ..log::local::Options::default()
         };
-        let log = Log::Local(log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?);
+        let log = log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?;
         let folder_of_store = folder.path().join("store");
         let options = store::local::Options { folder: folder_of_store, retention, min_free_bytes: min_free_bytes / 2 };
         let store = Store::Local(store::local::Store::open(&options, log.clone()).map_err(anyhow::Error::new)?);
+        let log = Log::Local(log);
         let directory = Directory::new(store.clone());
         Ok(Backend { log, store, directory, names: Names { log: "log", store: "store" }, keep: Keep::Folder { _folder: folder } })
     }

@@ -53,10 +53,11 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&dir.path().join("data"), PARTITIONS).unwrap();
         let options = local::Options { partitions: PARTITIONS, ..local::Options::default() };
-        let log = Log::Local(local::Log::open(&folder.path().join("log"), options).unwrap());
+        let local_log = local::Log::open(&folder.path().join("log"), options).unwrap();
         let options =
             store::Options { folder: folder.path().join("store"), retention: Millis::from_secs(30 * 86_400), min_free_bytes: 1 << 20 };
-        let store = Store::Local(store::Store::open(&options, log.clone()).unwrap());
+        let store = Store::Local(store::Store::open(&options, local_log.clone()).unwrap());
+        let log = Log::Local(local_log);
         let directory = Directory::new(store.clone());
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), Ids::new().unwrap()));
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };

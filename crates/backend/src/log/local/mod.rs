@@ -4,7 +4,7 @@
 //! acknowledged when its bytes are synced; commits are written with the next batch and synced with the next record.
 //! `kill -9` loses nothing acknowledged, nor does a power cut on a disk that honours `fdatasync`.
 
-mod clock;
+pub(in crate::log) mod clock;
 mod consumer;
 mod extents;
 mod frame;
@@ -121,9 +121,7 @@ impl Log {
     }
 
     pub(super) fn partitions(&self, topic: Topic) -> u16 {
-        match topic {
-            Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.shared().options.partitions,
-        }
+        self.shared().partitions(topic)
     }
 
     pub(super) async fn append(&self, records: &[Append]) -> Result<Vec<Offset>, LogError> {
@@ -161,7 +159,10 @@ impl Log {
         Ok(Consumer::new(self.clone(), group, topic, &partitions))
     }
 
-    pub(super) async fn read(&self, offset: Offset) -> Result<Option<Record>, LogError> {
+    /// Reads the one record at `offset`, as an append or a record gave it; `None` when retention has removed it.
+    ///
+    /// Needs a Tokio runtime. Errors: [`LogError::Damaged`], [`LogError::Unreadable`].
+    pub async fn read(&self, offset: Offset) -> Result<Option<Record>, LogError> {
         let shared = self.inner.shared.clone();
         let chunk = match shared.stream.in_memory(offset.0) {
             Some(chunk) => Some(chunk),
@@ -178,11 +179,13 @@ impl Log {
         }
     }
 
-    pub(super) fn appended(&self) -> Offset {
+    /// The end of what is durable.
+    pub fn appended(&self) -> Offset {
         Offset(self.shared().stream.end())
     }
 
-    pub(super) fn oldest(&self) -> Offset {
+    /// The oldest place that retention has kept.
+    pub fn oldest(&self) -> Offset {
         Offset(self.shared().stream.oldest())
     }
 
@@ -204,8 +207,16 @@ impl fmt::Debug for Log {
 }
 
 impl Shared {
+    /// One process has nobody to tell of changes, and others write only to Kafka.
+    fn partitions(&self, topic: Topic) -> u16 {
+        match topic {
+            Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.options.partitions,
+            Topic::Config | Topic::Source(_) => 0,
+        }
+    }
+
     fn check_partition(&self, topic: Topic, partition: Partition) -> Result<(), LogError> {
-        let count = self.options.partitions;
+        let count = self.partitions(topic);
         if partition.0 < count { Ok(()) } else { Err(LogError::NoPartition { topic, partition, count }) }
     }
 }
