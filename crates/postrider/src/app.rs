@@ -49,7 +49,7 @@ impl App {
         raise_file_limit();
         let backend = match config.backend {
             config::Backend::Embedded => Backend::embedded(&mut config)?,
-            config::Backend::Cluster => return Err(Failure::Usage("backend: \"cluster\" is not built yet".to_owned())),
+            config::Backend::Cluster => Backend::cluster(&config)?,
         };
         let workers = worker_count(&config, backend.log.partitions(Topic::Deliveries));
         let (address, listeners) = match config.server.roles.contains(&Role::Api) {
@@ -97,7 +97,12 @@ impl App {
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let App { config, listeners, admin, workers, backend, ingest, api, .. } = self;
-        let Backend { log, store, directory, names, keep } = backend;
+        let Backend { log, store, directory, names, mut keep } = backend;
+        let told = stop.clone();
+        keep.follow(&directory, move |error| {
+            tracing::error!(%error, "changes of the configuration can't be followed; stopping");
+            told.cancel();
+        });
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
@@ -107,9 +112,11 @@ impl App {
         }
         let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
-            for consumer in consumers(Group::Router, Topic::Events, 1)? {
+            let sources = config.sources.iter().zip(0..).map(|(source, index)| (Topic::Source(index), source.reading()));
+            for (topic, reading) in [(Topic::Events, Reading::default())].into_iter().chain(sources) {
+                let consumer = consumers(Group::Router, topic, 1)?.pop().context("a router has a consumer")?;
                 let (log, store, ingest) = (log.clone(), store.clone(), ingest.clone());
-                let router = Router { consumer, log, store, ingest, reading: Reading::default() };
+                let router = Router { consumer, log, store, ingest, reading };
                 let stop = stop.clone();
                 threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, stop))?))?);
             }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
-use rdkafka::{Message as _, TopicPartitionList};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as Place;
+use rdkafka::{Message as _, TopicPartitionList};
 
 use super::commits::Commits;
 use super::consumer::Reader;
@@ -300,9 +300,7 @@ fn starts(committed: &TopicPartitionList) -> Result<Vec<(Partition, Option<Progr
         element.error()?;
         let partition = Partition(u16::try_from(element.partition()).expect("the log was opened with fewer partitions"));
         let start = match element.offset() {
-            Place::Offset(offset) => {
-                u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata()))
-            }
+            Place::Offset(offset) => u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata())),
             Place::Beginning | Place::End | Place::Stored | Place::Invalid | Place::OffsetTail(_) => None,
         };
         starts.push((partition, start));
