@@ -21,7 +21,7 @@ pub(crate) type Answered = (Partition, Input);
 
 /// A page of a lane's backlog.
 pub(crate) async fn load(store: Store, partition: Partition, endpoint: EndpointId, from: Place, limit: usize) -> Option<Answered> {
-    match store.load(partition, endpoint, from, None, limit).await {
+    match store.load(partition, endpoint, from, Place::default(), None, limit).await {
         Ok(rows) => Some((partition, Input::Loaded { endpoint, rows })),
         Err(error) => {
             tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use postrider_backend::log::{self, Log};
-use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local};
+use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local, scylla};
 use postrider_core::attempt::{Answer, DeliveryState, Report};
 use postrider_core::delivery::{Backlogged, Delivery, Place};
 use postrider_core::id::{DeliveryId, EndpointId, Uid};
@@ -18,6 +18,9 @@ macro_rules! store_contract {
     ($($name:ident),* $(,)?) => {
         mod on_local {
             $(#[tokio::test] async fn $name() { super::$name(crate::world::World::local()).await })*
+        }
+        mod cluster {
+            $(#[tokio::test] async fn $name() { crate::cluster::with_world(super::$name).await })*
         }
     };
 }
@@ -33,18 +36,48 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) log: Log,
     pub(crate) dir: TempDir,
+    /// Where the store is, unless in the folder.
+    cluster: Option<scylla::Options>,
+}
+
+/// A store that was opened by somebody who knows nothing but what is durable.
+pub(crate) struct Reopened {
+    pub(crate) store: Store,
+    _copy: Option<TempDir>,
 }
 
 impl World {
     pub(crate) fn local() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::Local(log::local::Log::open(&dir.path().join("log"), log::local::Options::default()).unwrap());
-        World { store: open(&dir.path().join("store"), &log), log, dir }
+        let log = local_log(&dir);
+        World { store: open(&dir.path().join("store"), &log), log, dir, cluster: None }
+    }
+
+    pub(crate) async fn cluster(options: &scylla::Options) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let log = local_log(&dir);
+        let store = Store::Scylla(scylla::Store::open(options).await.unwrap());
+        World { store, log, dir, cluster: Some(options.clone()) }
+    }
+
+    /// The store as a process finds it that starts after a crash at this moment.
+    pub(crate) async fn reopened(&self) -> Reopened {
+        match &self.cluster {
+            Some(options) => Reopened { store: Store::Scylla(scylla::Store::open(options).await.unwrap()), _copy: None },
+            None => {
+                let copy = crashed(self);
+                Reopened { store: open(copy.path(), &self.log), _copy: Some(copy) }
+            }
+        }
     }
 
     pub(crate) async fn write(&self, batch: Vec<Write>) {
         self.store.write(batch).await.unwrap();
     }
+}
+
+fn local_log(dir: &TempDir) -> Log {
+    Log::Local(log::local::Log::open(&dir.path().join("log"), log::local::Options::default()).unwrap())
 }
 
 pub(crate) fn open(folder: &Path, log: &Log) -> Store {
@@ -114,7 +147,7 @@ pub(crate) async fn all<T, C>(limit: usize, page: impl AsyncFn(Option<C>) -> (Ve
 }
 
 /// The store's folder as a crash at this moment would leave it.
-pub(crate) fn crashed(world: &World) -> TempDir {
+fn crashed(world: &World) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_folder(&world.dir.path().join("store"), copy.path());
     copy
