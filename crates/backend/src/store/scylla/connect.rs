@@ -9,6 +9,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::statement::{Consistency, SerialConsistency};
+use tokio::time::timeout;
 
 use super::failure::{ConnectError, unreachable};
 use super::options::{Options, tls};
@@ -16,6 +17,8 @@ use super::stamps::Stamps;
 
 /// Longest that one node may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// Longest that it may take to find a node that answers.
+const SESSION_LIMIT: Duration = Duration::from_secs(8);
 /// Longest that the nodes may take to know of a change of the schema.
 const AGREEMENT_LIMIT: Duration = Duration::from_secs(60);
 
@@ -57,7 +60,12 @@ pub(super) async fn connect(options: &Options, stamps: Arc<Stamps>, limit: Durat
     if let Some(ca) = &options.ca {
         builder = builder.tls_context(Some(tls(ca)?));
     }
-    let session = builder.build().await.map_err(|error| unreachable(&options.nodes, &error))?;
+    let silent = |_| ConnectError::Unreachable {
+        nodes: options.nodes.join(", "),
+        reason: format!("nothing was heard for {} s", SESSION_LIMIT.as_secs()),
+    };
+    let built = timeout(SESSION_LIMIT, builder.build()).await.map_err(silent)?;
+    let session = built.map_err(|error| unreachable(&options.nodes, &error))?;
 
     let mut nodes: BTreeMap<String, usize> = BTreeMap::new();
     for node in session.get_cluster_state().get_nodes_info() {

@@ -121,7 +121,7 @@ async fn a_cluster_that_can_not_be_used_is_refused_in_time_and_by_name() {
         silent.nodes = vec![node.clone()];
         let begun = Instant::now();
         let words = refused(&silent).await.to_string();
-        assert!(words.contains(&node) || words.contains("did not open within 10 s"), "{words}");
+        assert!(words.contains(&node), "{words}");
         assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     }
     let elsewhere = scylla::Options { datacenter: Some("atlantis".to_owned()), ..options() };
