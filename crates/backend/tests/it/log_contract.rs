@@ -10,7 +10,6 @@ use postrider_backend::log::local::{self as local_log, MAX_RECORD, Options};
 use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, LogError, Record, Topic};
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
-use postrider_core::time::Millis;
 use tempfile::TempDir;
 
 /// Runs the contract on worlds that `$world` makes.
@@ -46,7 +45,6 @@ mod local {
 
 const DELIVERIES: Topic = Topic::Deliveries;
 const P0: Partition = Partition(0);
-const P1: Partition = Partition(1);
 
 /// A log of its own, with small limits, that can crash.
 pub(crate) struct World {

@@ -7,6 +7,7 @@ mod blobs_contract;
 mod cluster;
 mod directory;
 mod log_contract;
+mod log_kafka;
 mod log_local;
 mod store_contract;
 mod store_queries;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use postrider_backend::log::{Append, Topic};
+use postrider_backend::log::{Append, Log, Topic};
 use postrider_backend::store::{AttemptCursor, Body, Claim, Dead, DeliveryFilter, DeliveryWrite, EventFilter, ObjectKind, Write};
 use postrider_core::attempt::{DeliveryState, End};
 use postrider_core::id::{DeliveryId, Uid};
@@ -86,7 +86,7 @@ async fn a_body_in_the_log_is_found(world: World) {
         payload: Bytes::from_static(b"the body"),
         failure: None,
     };
-    let offset = world.log.append(vec![append]).await.unwrap()[0];
+    let offset = Log::Local(world.log.clone()).append(vec![append]).await.unwrap()[0];
     let Write::Event(mut write) = event("t", uid(NOON, 1), 0, "a.b", &[1]) else { unreachable!() };
     write.row.body = Body::At(offset);
     world.write(vec![Write::Event(write)]).await;

@@ -1,4 +1,4 @@
-//! A reader's own thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
+//! A reader's thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
 //!
 //! librdkafka leaves it to us when a rebalance is answered, so nothing here waits: the hub goes on turning, and
 //! commits go out, while a partition is handed over.
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
-use rdkafka::{Message as _, TopicPartitionList};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as Place;
+use rdkafka::{Message as _, TopicPartitionList};
 
 use super::commits::Commits;
 use super::consumer::Reader;
@@ -67,12 +67,14 @@ impl Hub {
         let config = reader.options.consumer(&reader.group, usize::from(reader.partitions));
         let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| unusable(&e).to_string())?;
         consumer.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
+        let consumer = Arc::new(consumer);
+        let commits = Commits::start(&consumer, &reader.name).map_err(|error| format!("a thread for Kafka can't be started: {error}"))?;
         Ok(Hub {
             reader,
             inboxes,
-            consumer: Arc::new(consumer),
+            consumer,
             dealt: BTreeMap::new(),
-            commits: Commits::default(),
+            commits,
             arriving: VecDeque::new(),
             handover: None,
             lag: Arc::default(),
@@ -123,9 +125,9 @@ impl Hub {
             }
         }
         self.arrive()?;
+        self.commits.take_answer(&self.dealt);
         self.hand_over();
-        self.commits.take_answers(self.consumer.context(), &self.dealt);
-        self.commits.send(&self.consumer, &self.reader.name, &self.dealt);
+        self.commits.send(&self.dealt)?;
         self.measure();
         self.settle();
         Ok(())
@@ -300,9 +302,7 @@ fn starts(committed: &TopicPartitionList) -> Result<Vec<(Partition, Option<Progr
         element.error()?;
         let partition = Partition(u16::try_from(element.partition()).expect("the log was opened with fewer partitions"));
         let start = match element.offset() {
-            Place::Offset(offset) => {
-                u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata()))
-            }
+            Place::Offset(offset) => u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata())),
             Place::Beginning | Place::End | Place::Stored | Place::Invalid | Place::OffsetTail(_) => None,
         };
         starts.push((partition, start));

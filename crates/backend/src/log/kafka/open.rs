@@ -43,9 +43,7 @@ pub enum OpenError {
         reason: String,
     },
     /// The brokers do not take the credentials, or do not let them do what is needed.
-    #[error(
-        "the Kafka brokers at {brokers} refuse the credentials: {reason}; check the `sasl.*` properties and what the user may do"
-    )]
+    #[error("the Kafka brokers at {brokers} refuse the credentials: {reason}; check the `sasl.*` properties and what the user may do")]
     Refused {
         /// As configured.
         brokers: String,
@@ -53,9 +51,7 @@ pub enum OpenError {
         reason: String,
     },
     /// No TLS connection can be made.
-    #[error(
-        "no TLS connection to the Kafka brokers at {brokers} can be made: {reason}; check `security.protocol` and `ssl.ca.location`"
-    )]
+    #[error("no TLS connection to the Kafka brokers at {brokers} can be made: {reason}; check `security.protocol` and `ssl.ca.location`")]
     Tls {
         /// As configured.
         brokers: String,
@@ -63,7 +59,9 @@ pub enum OpenError {
         reason: String,
     },
     /// A topic is not there.
-    #[error("the Kafka topic `{topic}` does not exist, or this user may not see it; run `postrider migrate`, or create it if others write to it")]
+    #[error(
+        "the Kafka topic `{topic}` does not exist, or this user may not see it; run `postrider migrate`, or create it if others write to it"
+    )]
     MissingTopic {
         /// Its name.
         topic: String,

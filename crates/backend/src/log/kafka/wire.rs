@@ -21,9 +21,7 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
     let headers = OwnedHeaders::new_with_capacity(8);
     let (key, headers) = match record.topic {
         Topic::Deliveries | Topic::DeadLetters => match Envelope::decode(&record.meta) {
-            Ok(envelope) => {
-                (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.traceparent))
-            }
+            Ok(envelope) => (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.traceparent)),
             Err(_) => (None, headers),
         },
         Topic::Events | Topic::Source(_) => match EventEnvelope::decode(&record.meta) {

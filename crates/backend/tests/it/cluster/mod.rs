@@ -1,7 +1,6 @@
 //! What needs real servers. `cargo xtask test` starts them; `--skip cluster::` leaves these out.
 
 pub(crate) mod kafka;
-mod kafka_faults;
 mod kafka_group;
 mod kafka_log;
 
