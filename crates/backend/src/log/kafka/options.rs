@@ -158,7 +158,7 @@ impl Options {
         if self.properties.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
             // With the protocol of KIP-848 these are the broker's to decide.
             config.set("partition.assignment.strategy", "cooperative-sticky");
-            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1500");
+            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1000");
         }
         config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
         config.set("fetch.wait.max.ms", "100").set("fetch.queue.backoff.ms", "20").set("fetch.error.backoff.ms", "100");

@@ -145,6 +145,30 @@ async fn who_does_not_release_in_time_loses_the_partition_with_its_last_commit()
     assert_eq!(starts, lost.into_iter().map(|partition| (partition, Offset(5))).collect::<Vec<_>>());
 }
 
+#[tokio::test]
+async fn who_takes_the_instance_id_of_another_gets_its_partitions_and_the_other_is_told() {
+    let mut world = World::new().await;
+    world.options.instance_id = "the-only-one".to_owned();
+    let (log, same) = (world.open(), world.open());
+    let mut first = deliver(&log);
+    for _ in 0..4 {
+        assert!(matches!(soon(first.next()).await, Ok(Consumed::Assigned(..))));
+    }
+    let mut second = deliver(&same);
+    let mut lost = 0;
+    let reason = loop {
+        match soon(first.next()).await {
+            Ok(Consumed::Lost(_)) => lost += 1,
+            Ok(Consumed::Assigned(..)) => {}
+            Ok(other @ (Consumed::Records(_) | Consumed::Revoking(_))) => panic!("{other:?}"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(lost == 4 && reason.contains("does not let this process read on"), "{lost} lost, {reason}");
+    fill(&same, 0, 40).await;
+    read(&mut second, 40).await;
+}
+
 /// A process that reads a world's deliveries, as [`child`] does.
 struct Reader {
     process: Child,
