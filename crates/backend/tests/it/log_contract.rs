@@ -267,7 +267,8 @@ pub(crate) async fn a_group_resumes_after_its_last_commit_and_skips_what_was_fin
     consumer.close().await.unwrap();
     drop(log);
 
-    let log = world.crashed().open();
+    let world = world.crashed();
+    let log = world.open();
     let mut consumer = deliver(&log);
     assert_eq!(assigned(&mut consumer, P0).await, progress);
     assert_eq!(payloads(&read(&mut consumer, 6).await), ["3", "4", "6", "8", "9", "new"]);
