@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use postrider_backend::log::{Append, Consumed, Consumer, Log, Record};
-use postrider_backend::store::{Store, StoreError, Write};
+use postrider_backend::store::{Body, Store, Write};
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::record::{EventEnvelope, RecordError};
-use postrider_ingest::Ingest;
+use postrider_ingest::{Ingest, Reading, Receipt};
 use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::EngineError;
@@ -32,6 +33,8 @@ pub struct Router {
     pub store: Store,
     /// Matches events with endpoints.
     pub ingest: Arc<Ingest>,
+    /// How to read what others wrote.
+    pub reading: Reading,
 }
 
 /// How the router stands to a partition that is its own.
@@ -58,13 +61,21 @@ struct Fanout {
     rows: Vec<Write>,
 }
 
+/// A record that gives no event, and why.
+enum Unread {
+    /// It goes to the dead letters.
+    Garbage(String),
+    /// A newer build wrote it.
+    Newer(RecordError),
+}
+
 /// Routes the events that its consumer is given until `stop`.
 ///
 /// An event's offset is committed once its deliveries and rows are durable; a crash before that routes it
 /// again, and the shards drop the repeats. A partition has one batch under way at a time, so its order is kept.
 pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineError> {
-    let Router { mut consumer, log, store, ingest } = router;
-    let parts = Parts { log, store, ingest };
+    let Router { mut consumer, log, store, ingest, reading } = router;
+    let parts = Parts { log, store, ingest, reading };
     let mut partitions = BTreeMap::new();
     let mut routing = FuturesUnordered::new();
     loop {
@@ -113,6 +124,7 @@ struct Parts {
     log: Log,
     store: Store,
     ingest: Arc<Ingest>,
+    reading: Reading,
 }
 
 impl Parts {
@@ -120,15 +132,10 @@ impl Parts {
     async fn route_all(&self, routed: Routed, records: Vec<Record>) -> Result<Routed, EngineError> {
         let mut fanout = Fanout::default();
         for record in &records {
-            match EventEnvelope::decode(&record.meta) {
-                Ok(event) => {
-                    while let Err(error) = self.route(&event, record, &mut fanout).await {
-                        tracing::warn!(%error, event = %event.event, "an event can't be matched; trying again");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
-                Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition: routed.partition, error }),
-                Err(RecordError::Malformed(reason)) => self.bury(record, reason, &mut fanout),
+            match self.route(record, &mut fanout).await {
+                Ok(()) => {}
+                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: routed.partition, error }),
+                Err(Unread::Garbage(reason)) => self.bury(record, reason, &mut fanout),
             }
         }
         for piece in fanout.records.chunks(APPEND) {
@@ -156,13 +163,36 @@ impl Parts {
         fanout.records.push(rows::dead_letter(&self.log, record, reason));
     }
 
-    async fn route(&self, event: &EventEnvelope<'_>, record: &Record, fanout: &mut Fanout) -> Result<(), StoreError> {
-        let targets = self.ingest.targets(event).await?;
-        if targets.is_empty() {
-            fanout.rows.push(Write::Event(rows::of_nobody(event, self.log.body(record))));
-        } else {
-            fanout.records.extend(self.ingest.deliveries(event, &targets, &record.payload));
-        }
+    async fn route(&self, record: &Record, fanout: &mut Fanout) -> Result<(), Unread> {
+        let Some(foreign) = &record.foreign else {
+            let event = EventEnvelope::decode(&record.meta).map_err(|error| match error {
+                RecordError::Malformed(reason) => Unread::Garbage(reason),
+                newer @ RecordError::Newer { .. } => Unread::Newer(newer),
+            })?;
+            self.send(&event, &record.payload, || self.log.body(record), fanout).await;
+            return Ok(());
+        };
+        let event = self.reading.read(&self.log.name(record.topic), record, foreign);
+        let event = event.map_err(|error| Unread::Garbage(error.to_string()))?;
+        let body = Receipt::new(event.number, &event.submission).body(&event.submission);
+        let envelope = postrider_ingest::envelope(event.tenant, event.traceparent, event.number, &event.submission);
+        self.send(&envelope, &body, || Body::Inline(body.clone()), fanout).await;
         Ok(())
+    }
+
+    /// Adds what an event comes to, however long it takes to know.
+    async fn send(&self, event: &EventEnvelope<'_>, payload: &Bytes, body: impl Fn() -> Body, fanout: &mut Fanout) {
+        let targets = loop {
+            match self.ingest.targets(event).await {
+                Ok(targets) => break targets,
+                Err(error) => tracing::warn!(%error, event = %event.event, "an event can't be matched; trying again"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        if targets.is_empty() {
+            fanout.rows.push(Write::Event(rows::of_nobody(event, body())));
+        } else {
+            fanout.records.extend(self.ingest.deliveries(event, &targets, payload));
+        }
     }
 }

@@ -58,7 +58,7 @@ impl World {
             store::Options { folder: folder.path().join("store"), retention: Millis::from_secs(30 * 86_400), min_free_bytes: 1 << 20 };
         let store = Store::Local(store::Store::open(&options, local_log.clone()).unwrap());
         let log = Log::Local(local_log);
-        let directory = Directory::new(store.clone());
+        let directory = Directory::new(store.clone(), log.clone());
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), Ids::new().unwrap()));
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
         let parts = ApiParts { ingest, store: store.clone(), directory, egress, key: Secret::new(KEY), limits };

@@ -6,9 +6,11 @@
 mod blobs_contract;
 mod cluster;
 mod directory;
+mod gate;
 mod log_contract;
 mod log_kafka;
 mod log_local;
 mod store_contract;
+mod store_local;
 mod store_queries;
 mod world;

@@ -1,5 +1,6 @@
 //! What needs real servers. `cargo xtask test` starts them; `--skip cluster::` leaves these out.
 
+pub(crate) mod cql;
 pub(crate) mod kafka;
 mod kafka_group;
 mod kafka_log;

@@ -1,0 +1,9 @@
+//! Several processes on real Kafka and real CQL servers: `cargo xtask test` starts these and names them in
+//! `POSTRIDER_TEST_SERVERS`.
+
+mod bad_input;
+mod changes;
+mod chaos;
+mod foreign;
+mod rebalance;
+mod world;
