@@ -210,7 +210,9 @@ impl Hub {
         let mut given = TopicPartitionList::new();
         for arriving in &mut self.arriving {
             let taken = arriving.extract_if(.., |number| partitions.iter().any(|partition| i32::from(partition.0) == *number));
-            taken.for_each(|number| drop(given.add_partition(&self.reader.name, number)));
+            for number in taken {
+                given.add_partition(&self.reader.name, number);
+            }
         }
         self.arriving.retain(|arriving| !arriving.is_empty());
         if given.count() > 0
