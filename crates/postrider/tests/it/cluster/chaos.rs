@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::world::{Cluster, Node};
 use crate::load::{Crowd, Load};
-use crate::receiver::{Receiver, Reply};
+use crate::receiver::{Got, Receiver, Reply};
 use crate::world::{chance, machine};
 
 const ENDPOINTS: usize = 200;
-/// Of these, so many hang, as many answer 500 at first, and as many close the connection at first.
+/// Of these, so many hang at times, as many answer 500 at times, and as many close the connection at times.
 const BAD: usize = 6;
 const RATE: u32 = 500;
 /// Longer than the session time-out.
@@ -24,18 +24,21 @@ const REPEATS: usize = 400;
 async fn crowd(node: &Node) -> Crowd {
     let mut receivers = Vec::new();
     for i in 0..ENDPOINTS {
-        let late = |reply: fn() -> Reply| {
-            Receiver::start(move |got| if got.number("x-webhook-attempt") < 3 { reply() } else { Reply::Status(200) })
-        };
+        let sometimes = |reply: fn() -> Reply| Receiver::start(move |got| if refused(got) { reply() } else { Reply::Status(200) });
         receivers.push(match i % (ENDPOINTS / BAD) {
-            0 => late(|| Reply::Hang).await,
-            1 => late(|| Reply::Status(500)).await,
-            2 => late(|| Reply::Close).await,
+            0 => sometimes(|| Reply::Hang).await,
+            1 => sometimes(|| Reply::Status(500)).await,
+            2 => sometimes(|| Reply::Close).await,
             _ => Receiver::start(|_| Reply::After(Duration::from_millis(2), 200)).await,
         });
     }
     let settings = |_| json!({ "timeout": 2, "max_in_flight": 8, "retry": { "schedule": vec![1; 30] } });
     Crowd::register(&node.api(), receivers, settings).await
+}
+
+/// One event in five is not taken at once.
+fn refused(got: &Got) -> bool {
+    got.number("x-webhook-attempt") < 3 && (got.n.unwrap() / ENDPOINTS as u64).is_multiple_of(5)
 }
 
 async fn nodes(cluster: &Cluster) -> Vec<Node> {
