@@ -200,6 +200,13 @@ impl Lane {
         flying.or_else(|| self.waiting.get_mut(self.slot_of.get(&event)?))
     }
 
+    /// The first place at which the store holds, or may come to hold by what was written so far, a row of this lane.
+    pub(crate) fn low_water(&self) -> Place {
+        let flying = self.flying.values().map(|flight| &flight.held);
+        let rows = self.waiting.values().chain(flying).filter_map(|held| held.place);
+        rows.fold(self.backlog.low_water(), Place::min)
+    }
+
     /// Notes a row that lies in the store and not in memory; in an ordered lane one that must wait blocks its key.
     pub(crate) fn stored(&mut self, key: u64, place: Place, due: Time, now: Time) {
         let waits = self.is_ordered() && due > now;

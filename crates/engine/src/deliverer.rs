@@ -374,7 +374,7 @@ impl Worker {
                 match action {
                     Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), tenure, attempt))),
                     Action::Write(change) => self.outbox.push_change(tenure, change),
-                    Action::Load { endpoint, from, limit } => {
+                    Action::Load { endpoint, from, low: _, limit } => {
                         self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, from, limit)));
                     }
                     Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), tenure, id))),

@@ -10,7 +10,7 @@ use postrider_core::time::Millis;
 
 use crate::owner::{Epoch, Part};
 use crate::report::Broken;
-use crate::store::end_of;
+use crate::store::{By, end_of};
 use crate::world::{Query, Step, World, index_of, short};
 
 impl World {
@@ -70,8 +70,9 @@ impl World {
         match action {
             Action::Send(attempt) => self.send(epoch, &attempt),
             Action::Write(write) => self.write(epoch, write),
-            Action::Load { endpoint, from, limit } => {
+            Action::Load { endpoint, from, low, limit } => {
                 self.serving(epoch, "loads")?;
+                self.check_low_water(epoch, endpoint, from, low)?;
                 self.ask(epoch, Query::Load { endpoint, from, limit })
             }
             Action::Find(id) => {
@@ -218,10 +219,11 @@ impl World {
             self.agenda.plan(now + Millis(50), Step::Flush(epoch));
             return Ok(());
         }
+        let by = if epoch == self.epoch { By::Owner } else { By::Former };
         let count = owner.writes.len();
         owner.unacknowledged += count;
         for write in owner.writes.drain(..) {
-            self.store.apply(&write, now)?;
+            self.store.apply(&write, by, now)?;
         }
         let at = now + self.chance.span(0, self.plan.store.delay.0);
         self.agenda.plan(at, Step::Acknowledge(epoch, count));

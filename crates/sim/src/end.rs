@@ -14,8 +14,8 @@ impl World {
     pub(crate) fn everything_is_finished(&mut self) -> Result<(), Broken> {
         self.deliveries_are_finished()?;
         if self.store.rows() > 0 {
-            let rows = self.store.first_rows();
-            let seen = format!("{} rows are left, such as that of {}", self.store.rows(), rows[0].delivery.id);
+            let rows = self.store.rows();
+            let seen = format!("{rows} rows are left, such as that of {}", self.store.first_rows()[0].delivery.id);
             return Err(Broken::new("the_backlog_is_empty_at_last", seen));
         }
         if self.committed.from != self.partition.end() {

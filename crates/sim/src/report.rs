@@ -105,6 +105,8 @@ counts! {
     parks,
     /// Loads that brought rows.
     loads,
+    /// Loads with a low water.
+    raised,
     /// Loads that failed.
     load_failures,
     /// Searches for a delivery's row.

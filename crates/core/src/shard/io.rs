@@ -136,6 +136,10 @@ pub enum Action {
         endpoint: EndpointId,
         /// From where, inclusive.
         from: Place,
+        /// The lane's low water, never behind `from`: what lies before it in the store is finished with, so that no
+        /// reader need walk over it again. It speaks for all writes asked for before this action. A later one may put
+        /// a row before it, and a former owner that does not know it was followed may have.
+        low: Place,
         /// How many rows.
         limit: usize,
     },
