@@ -56,7 +56,8 @@ impl World {
         for write in writes {
             self.store.apply(&write, By::Owner, self.now)?;
         }
-        self.owners.remove(&self.epoch);
+        let leases = self.owners.remove(&self.epoch).map(|owner| owner.leases).unwrap_or_default();
+        leases.into_keys().for_each(|id| self.ledger.unknown(id));
         self.ledger.nobody_waits();
         self.changing_hands = true;
         self.agenda.plan(self.now + gap, Step::TakeOver(Way::Lost));

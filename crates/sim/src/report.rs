@@ -129,6 +129,10 @@ counts! {
     revocations,
     /// Owners that handed over.
     drains,
+    /// Attempts in flight that were leased to their former owner.
+    leases,
+    /// Owners that handed over and vanished with attempts in flight.
+    vanished,
     /// Store outages.
     outages,
 }
