@@ -1,7 +1,9 @@
 //! Configuration as the hot path reads it: from memory, never older than the last change.
 //!
 //! What changes a tenant's configuration and what loads it take turns, tenant by tenant. So a key is loaded once
-//! however many ask for it, and a load can't put back what a change has just replaced.
+//! however many ask for it, and a load can't put back what a change has just replaced. Changes by other processes come
+//! through the log ([`Directory::follow`]) and take their turn, too. Should one be missed, what is in memory is read
+//! again after a minute; and while the store does not answer, what is in memory goes on being used.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -17,15 +19,21 @@ use postrider_core::time::{Millis, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
+use tokio::time::Instant;
 
+use crate::log::{Log, LogError, kafka};
 use crate::store::{MAX_PAGE, ObjectKind, Store, StoreError};
 
 /// Endpoints in memory, those that don't exist but were asked for included.
 const ENDPOINTS: u64 = 20_000;
 /// Tenants whose routes and secrets are in memory.
 const TENANTS: u64 = 2_000;
-/// A safety net only: what changes is replaced at once.
-const TTL: Duration = Duration::from_secs(60);
+/// What is older is read again, while it goes on being used. A safety net only: what changes is replaced at once.
+const FRESH: Duration = Duration::from_secs(60);
+/// What has not been read again for so long is not used any more.
+const KEPT: Duration = Duration::from_secs(3600);
+/// Most that a change is tried again when others change the same object.
+const TRIES: usize = 16;
 /// Tenants that share a lock take turns with each other, too.
 const LOCKS: usize = 64;
 /// Changes kept for a slow listener.
@@ -41,23 +49,58 @@ pub struct Directory {
 
 struct Inner {
     store: Store,
-    endpoints: Cache<Key, Option<Arc<Endpoint>>>,
-    routes: Cache<Arc<str>, Arc<Routes<EndpointId>>>,
-    secrets: Cache<Arc<str>, Arc<SigningSecret>>,
+    log: Log,
+    endpoints: Cache<Key, Kept<Option<Arc<Endpoint>>>>,
+    routes: Cache<Arc<str>, Kept<Arc<Routes<EndpointId>>>>,
+    secrets: Cache<Arc<str>, Kept<Arc<SigningSecret>>>,
     hasher: RandomState,
     locks: Vec<Arc<Mutex<()>>>,
     changes: broadcast::Sender<Change>,
 }
 
-/// What has changed. Read it again through the directory.
+/// What is in memory, and since when.
+#[derive(Clone)]
+struct Kept<T> {
+    value: T,
+    since: Instant,
+}
+
+impl<T> Kept<T> {
+    fn new(value: T) -> Kept<T> {
+        Kept { value, since: Instant::now() }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < FRESH
+    }
+}
+
+/// What has changed. Read it again through the directory. Its JSON is what processes tell each other.
 ///
 /// A listener that fell behind ([`broadcast::error::RecvError::Lagged`]) must take everything for changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// An endpoint was registered, changed or deleted.
     Endpoint(Arc<str>, EndpointId),
     /// What all of a tenant's endpoints share, such as its signing secret.
     Tenant(Arc<str>),
+}
+
+impl Change {
+    fn tenant(&self) -> &str {
+        match self {
+            Change::Endpoint(tenant, _) | Change::Tenant(tenant) => tenant,
+        }
+    }
+
+    /// The id of the object that has changed.
+    fn key(&self) -> String {
+        match self {
+            Change::Endpoint(_, id) => id.to_string(),
+            Change::Tenant(tenant) => format!("tenant/{tenant}"),
+        }
+    }
 }
 
 /// What signs deliveries to URLs that came without a secret of their own.
@@ -90,14 +133,16 @@ impl moka::Equivalent<Key> for Lookup<'_> {
 }
 
 impl Directory {
-    /// A directory over `store`. All changes of its objects must go through one directory and its clones.
-    pub fn new(store: Store) -> Directory {
+    /// A directory over `store`. All changes of its objects must go through directories, one in each process, that
+    /// tell each other through `log`.
+    pub fn new(store: Store, log: Log) -> Directory {
         let (changes, _) = broadcast::channel(CHANGES);
         let inner = Inner {
             store,
-            endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_live(TTL).build(),
-            routes: Cache::builder().max_capacity(TENANTS).time_to_live(TTL).build(),
-            secrets: Cache::builder().max_capacity(TENANTS).time_to_live(TTL).build(),
+            log,
+            endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_live(KEPT).build(),
+            routes: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
+            secrets: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
             hasher: RandomState::new(),
             locks: (0..LOCKS).map(|_| Arc::default()).collect(),
             changes,
@@ -105,33 +150,158 @@ impl Directory {
         Directory { inner: Arc::new(inner) }
     }
 
+    /// Takes in what other processes change, until that can't be followed any more; says why.
+    pub async fn follow(&self, mut tail: kafka::Tail) -> LogError {
+        loop {
+            let (key, value) = match tail.next().await {
+                Ok(change) => change,
+                Err(error) => return error,
+            };
+            match serde_json::from_slice::<Change>(&value) {
+                Ok(change) => {
+                    let _turn = self.turn(change.tenant()).await;
+                    self.forget(change);
+                }
+                // Another version's, or not ours at all. What it was about is read again in a minute.
+                Err(error) => tracing::warn!(%error, key, "a change of the configuration can't be read"),
+            }
+        }
+    }
+
     /// What is in memory of an endpoint: nothing, that there is none, or the endpoint. Never waits.
     pub fn cached(&self, tenant: &str, id: EndpointId) -> Option<Option<Arc<Endpoint>>> {
-        self.inner.endpoints.get(&Lookup { tenant, id })
+        self.inner.endpoints.get(&Lookup { tenant, id }).map(|kept| kept.value)
     }
 
     /// A registered endpoint of `tenant`.
     pub async fn endpoint(&self, tenant: &str, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
-        if let Some(known) = self.cached(tenant, id) {
-            return Ok(known);
-        }
-        let _turn = self.turn(tenant).await;
-        if let Some(known) = self.cached(tenant, id) {
-            return Ok(known); // Loaded while we waited.
-        }
-        let endpoint = self.load(tenant, id).await?.map(Arc::new);
-        self.inner.endpoints.insert(Key { tenant: tenant.into(), id }, endpoint.clone());
-        Ok(endpoint)
+        let known = self.inner.endpoints.get(&Lookup { tenant, id });
+        self.read(tenant, known, move |directory, tenant| async move { directory.endpoint_in_turn(&tenant, id).await }).await
     }
 
     /// The enabled endpoints of `tenant` by the events they want.
     pub async fn routes(&self, tenant: &str) -> Result<Arc<Routes<EndpointId>>, StoreError> {
-        if let Some(routes) = self.inner.routes.get(tenant) {
-            return Ok(routes);
+        let known = self.inner.routes.get(tenant);
+        self.read(tenant, known, |directory, tenant| async move { directory.routes_in_turn(&tenant).await }).await
+    }
+
+    /// Up to `limit` (at most [`MAX_PAGE`]) endpoints of `tenant` in order of their ids, behind `after`. Reads the store.
+    pub async fn list_endpoints(&self, tenant: &str, after: Option<EndpointId>, limit: usize) -> Result<Vec<Endpoint>, StoreError> {
+        let after = after.map(|id| id.to_string());
+        let objects = self.inner.store.list_objects(ObjectKind::Endpoint, tenant, after.as_deref(), limit).await?;
+        objects.iter().map(|(_, json)| decode(json)).collect()
+    }
+
+    /// Registers an endpoint, or replaces one. Everyone sees it when this returns: this process at once, others as soon
+    /// as they have read it from the log.
+    pub async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), StoreError> {
+        let (tenant, id) = (endpoint.tenant.clone(), endpoint.id);
+        self.change_endpoint(&tenant, id, move |_| Some(endpoint.clone())).await.map(drop)
+    }
+
+    /// Reads, changes and writes an endpoint with nobody in between. `None` if there is none. When others change it at
+    /// the same time, `change` is applied to what they left.
+    pub async fn update_endpoint<F>(&self, tenant: &str, id: EndpointId, change: F) -> Result<Option<Arc<Endpoint>>, StoreError>
+    where
+        F: Fn(&mut Endpoint) + Send + 'static,
+    {
+        let change = move |old: Option<&Endpoint>| {
+            let mut endpoint = old?.clone();
+            change(&mut endpoint);
+            Some(endpoint)
+        };
+        self.change_endpoint(tenant, id, change).await.map(|changed| changed.new.map(Arc::new))
+    }
+
+    /// Deletes an endpoint, if it exists, and says whether it did.
+    pub async fn delete_endpoint(&self, tenant: &str, id: EndpointId) -> Result<bool, StoreError> {
+        self.change_endpoint(tenant, id, |_| None).await.map(|changed| changed.old.is_some())
+    }
+
+    /// The secret that signs deliveries to URLs of `tenant`; made when it is first asked for.
+    pub async fn signing_secret(&self, tenant: &str) -> Result<Arc<SigningSecret>, StoreError> {
+        let known = self.inner.secrets.get(tenant);
+        self.read(tenant, known, |directory, tenant| async move { directory.secret_in_turn(&tenant).await }).await
+    }
+
+    /// Makes a new signing secret. The old one is honoured for `grace` from `now` on.
+    pub async fn rotate_signing_secret(&self, tenant: &str, grace: Millis, now: Time) -> Result<Arc<SigningSecret>, StoreError> {
+        let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
+        unhurried(async move {
+            let _turn = directory.turn(&tenant).await;
+            for _ in 0..TRIES {
+                let stored = directory.inner.store.get_object(ObjectKind::SigningSecret, &tenant, SECRET_ID).await?;
+                let old = stored.as_deref().map(decode::<SigningSecret>).transpose()?;
+                let previous = old.map(|old| PreviousSecret { secret: old.current, expires_at: now + grace });
+                let rotated = SigningSecret { current: random_secret()?, previous };
+                let swapped = directory.swap_secret(&tenant, stored, &rotated).await;
+                directory.tell(Change::Tenant(tenant.clone())).await?;
+                if swapped? {
+                    return Ok(Arc::new(rotated));
+                }
+            }
+            Err(crowded())
+        })
+        .await
+    }
+
+    /// Changes from now on, of all tenants.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.inner.changes.subscribe()
+    }
+
+    /// What is in memory, or else what `load` finds. What is no longer fresh is used once more and loaded beside it.
+    async fn read<T, F, L>(&self, tenant: &str, known: Option<Kept<T>>, load: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Directory, Arc<str>) -> L + Send + 'static,
+        L: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let Some(known) = known else {
+            let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
+            return unhurried(async move {
+                let _turn = directory.turn(&tenant).await;
+                load(directory.clone(), tenant).await
+            })
+            .await;
+        };
+        if !known.is_fresh()
+            && let Ok(turn) = self.lock(tenant).try_lock_owned()
+        {
+            let loading = load(self.clone(), tenant.into());
+            tokio::spawn(async move {
+                let _turn = turn;
+                if let Err(error) = loading.await {
+                    tracing::warn!(%error, "configuration can't be read again; what is known goes on being used");
+                }
+            });
         }
-        let _turn = self.turn(tenant).await;
-        if let Some(routes) = self.inner.routes.get(tenant) {
-            return Ok(routes);
+        Ok(known.value)
+    }
+
+    /// Waits until nobody else loads or changes the configuration of `tenant`. Bounded by the store's time-outs.
+    async fn turn(&self, tenant: &str) -> OwnedMutexGuard<()> {
+        self.lock(tenant).lock_owned().await
+    }
+
+    fn lock(&self, tenant: &str) -> Arc<Mutex<()>> {
+        self.inner.locks[self.inner.hasher.hash_one(tenant) as usize % LOCKS].clone()
+    }
+
+    async fn endpoint_in_turn(&self, tenant: &Arc<str>, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
+        let known = self.inner.endpoints.get(&Lookup { tenant, id }).filter(Kept::is_fresh);
+        if let Some(known) = known {
+            return Ok(known.value); // Loaded while we waited.
+        }
+        let json = self.inner.store.get_object(ObjectKind::Endpoint, tenant, &id.to_string()).await?;
+        let endpoint = json.map(|json| decode(&json)).transpose()?.map(Arc::new);
+        self.inner.endpoints.insert(Key { tenant: tenant.clone(), id }, Kept::new(Option::clone(&endpoint)));
+        Ok(endpoint)
+    }
+
+    async fn routes_in_turn(&self, tenant: &Arc<str>) -> Result<Arc<Routes<EndpointId>>, StoreError> {
+        if let Some(known) = self.inner.routes.get(tenant).filter(Kept::is_fresh) {
+            return Ok(known.value);
         }
         let mut enabled = Vec::new();
         let mut after = None;
@@ -145,139 +315,104 @@ impl Directory {
             }
         }
         let routes = Arc::new(Routes::new(enabled.iter().map(|(id, events)| (*id, events.as_slice()))));
-        self.inner.routes.insert(tenant.into(), routes.clone());
+        self.inner.routes.insert(tenant.clone(), Kept::new(routes.clone()));
         Ok(routes)
     }
 
-    /// Up to `limit` (at most [`MAX_PAGE`]) endpoints of `tenant` in order of their ids, behind `after`. Reads the store.
-    pub async fn list_endpoints(&self, tenant: &str, after: Option<EndpointId>, limit: usize) -> Result<Vec<Endpoint>, StoreError> {
-        let after = after.map(|id| id.to_string());
-        let objects = self.inner.store.list_objects(ObjectKind::Endpoint, tenant, after.as_deref(), limit).await?;
-        objects.iter().map(|(_, json)| decode(json)).collect()
-    }
-
-    /// Registers an endpoint, or replaces one. Everyone sees it when this returns.
-    pub async fn put_endpoint(&self, endpoint: Endpoint) -> Result<(), StoreError> {
-        let directory = self.clone();
-        unhurried(async move {
-            let turn = directory.turn(&endpoint.tenant).await;
-            directory.store_endpoint(endpoint, turn).await.map(drop)
-        })
-        .await
-    }
-
-    /// Reads, changes and writes an endpoint with nobody in between. `None` if there is none.
-    pub async fn update_endpoint<F>(&self, tenant: &str, id: EndpointId, change: F) -> Result<Option<Arc<Endpoint>>, StoreError>
-    where
-        F: FnOnce(&mut Endpoint) + Send + 'static,
-    {
-        let (directory, tenant) = (self.clone(), tenant.to_owned());
-        unhurried(async move {
-            let turn = directory.turn(&tenant).await;
-            let Some(mut endpoint) = directory.load(&tenant, id).await? else { return Ok(None) };
-            change(&mut endpoint);
-            directory.store_endpoint(endpoint, turn).await.map(Some)
-        })
-        .await
-    }
-
-    /// Deletes an endpoint, if it exists, and says whether it did.
-    pub async fn delete_endpoint(&self, tenant: &str, id: EndpointId) -> Result<bool, StoreError> {
-        let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
-        unhurried(async move {
-            let _turn = directory.turn(&tenant).await;
-            if directory.load(&tenant, id).await?.is_none() {
-                return Ok(false);
-            }
-            let inner = &directory.inner;
-            let deleted = inner.store.delete_object(ObjectKind::Endpoint, &tenant, &id.to_string()).await;
-            directory.forget(&tenant, id);
-            deleted.map(|()| true)
-        })
-        .await
-    }
-
-    /// The secret that signs deliveries to URLs of `tenant`; made when it is first asked for.
-    pub async fn signing_secret(&self, tenant: &str) -> Result<Arc<SigningSecret>, StoreError> {
-        if let Some(secret) = self.inner.secrets.get(tenant) {
-            return Ok(secret);
-        }
-        let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
-        unhurried(async move {
-            let _turn = directory.turn(&tenant).await;
-            directory.secret_in_turn(&tenant).await
-        })
-        .await
-    }
-
-    /// Makes a new signing secret. The old one is honoured for `grace` from `now` on.
-    pub async fn rotate_signing_secret(&self, tenant: &str, grace: Millis, now: Time) -> Result<Arc<SigningSecret>, StoreError> {
-        let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
-        unhurried(async move {
-            let _turn = directory.turn(&tenant).await;
-            let old = directory.secret_in_turn(&tenant).await?.current.clone();
-            let previous = Some(PreviousSecret { secret: old, expires_at: now + grace });
-            let rotated = directory.store_secret(&tenant, SigningSecret { current: random_secret()?, previous }).await;
-            // Without listeners there is nobody to tell.
-            let _ = directory.inner.changes.send(Change::Tenant(tenant));
-            rotated
-        })
-        .await
-    }
-
-    /// Changes from now on, of all tenants.
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.inner.changes.subscribe()
-    }
-
-    /// Waits until nobody else loads or changes the configuration of `tenant`. Bounded by the store's time-outs.
-    async fn turn(&self, tenant: &str) -> OwnedMutexGuard<()> {
-        let lock = self.inner.hasher.hash_one(tenant) as usize % LOCKS;
-        self.inner.locks[lock].clone().lock_owned().await
-    }
-
-    async fn load(&self, tenant: &str, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-        let json = self.inner.store.get_object(ObjectKind::Endpoint, tenant, &id.to_string()).await?;
-        json.map(|json| decode(&json)).transpose()
-    }
-
-    async fn store_endpoint(&self, endpoint: Endpoint, _turn: OwnedMutexGuard<()>) -> Result<Arc<Endpoint>, StoreError> {
-        let (tenant, id) = (Arc::<str>::from(endpoint.tenant.as_str()), endpoint.id);
-        let stored = self.inner.store.put_object(ObjectKind::Endpoint, &tenant, &id.to_string(), encode(&endpoint)).await;
-        // Also after an error: whether it was written is unknown then.
-        self.forget(&tenant, id);
-        stored.map(|()| Arc::new(endpoint))
-    }
-
-    fn forget(&self, tenant: &Arc<str>, id: EndpointId) {
-        self.inner.endpoints.invalidate(&Lookup { tenant, id });
-        self.inner.routes.invalidate(&**tenant);
-        // Without listeners there is nobody to tell.
-        let _ = self.inner.changes.send(Change::Endpoint(tenant.clone(), id));
-    }
-
     async fn secret_in_turn(&self, tenant: &Arc<str>) -> Result<Arc<SigningSecret>, StoreError> {
-        if let Some(secret) = self.inner.secrets.get(tenant) {
+        if let Some(known) = self.inner.secrets.get(tenant).filter(Kept::is_fresh) {
+            return Ok(known.value);
+        }
+        for _ in 0..TRIES {
+            let stored = self.inner.store.get_object(ObjectKind::SigningSecret, tenant, SECRET_ID).await?;
+            let secret = match stored {
+                Some(json) => decode(&json)?,
+                None => {
+                    let first = SigningSecret { current: random_secret()?, previous: None };
+                    if !self.swap_secret(tenant, None, &first).await? {
+                        continue; // another process was first; its secret counts
+                    }
+                    first
+                }
+            };
+            let secret = Arc::new(secret);
+            self.inner.secrets.insert(tenant.clone(), Kept::new(Arc::clone(&secret)));
             return Ok(secret);
         }
-        match self.inner.store.get_object(ObjectKind::SigningSecret, tenant, SECRET_ID).await? {
-            None => self.store_secret(tenant, SigningSecret { current: random_secret()?, previous: None }).await,
-            Some(json) => {
-                let secret = Arc::new(decode(&json)?);
-                self.inner.secrets.insert(tenant.clone(), Arc::clone(&secret));
-                Ok(secret)
-            }
-        }
+        Err(crowded())
     }
 
-    async fn store_secret(&self, tenant: &Arc<str>, secret: SigningSecret) -> Result<Arc<SigningSecret>, StoreError> {
-        let stored = self.inner.store.put_object(ObjectKind::SigningSecret, tenant, SECRET_ID, encode(&secret)).await;
-        self.inner.secrets.invalidate(tenant);
-        stored?;
-        let secret = Arc::new(secret);
-        self.inner.secrets.insert(tenant.clone(), secret.clone());
-        Ok(secret)
+    async fn swap_secret(&self, tenant: &str, old: Option<Bytes>, new: &SigningSecret) -> Result<bool, StoreError> {
+        self.inner.store.swap_object(ObjectKind::SigningSecret, tenant, SECRET_ID, old, Some(encode(new))).await
     }
+
+    /// Replaces an endpoint by what `change` makes of it, and tells everyone. Also after an error: whether it was
+    /// written is unknown then.
+    async fn change_endpoint<F>(&self, tenant: &str, id: EndpointId, change: F) -> Result<Changed, StoreError>
+    where
+        F: Fn(Option<&Endpoint>) -> Option<Endpoint> + Send + 'static,
+    {
+        let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
+        unhurried(async move {
+            let _turn = directory.turn(&tenant).await;
+            let changed = directory.swap_endpoint(&tenant, id, change).await;
+            let told = directory.tell(Change::Endpoint(tenant, id)).await;
+            let changed = changed?;
+            told.map(|()| changed)
+        })
+        .await
+    }
+
+    async fn swap_endpoint(
+        &self,
+        tenant: &str,
+        id: EndpointId,
+        change: impl Fn(Option<&Endpoint>) -> Option<Endpoint>,
+    ) -> Result<Changed, StoreError> {
+        let name = id.to_string();
+        for _ in 0..TRIES {
+            let stored = self.inner.store.get_object(ObjectKind::Endpoint, tenant, &name).await?;
+            let old = stored.as_deref().map(decode).transpose()?;
+            let new = change(old.as_ref());
+            if old.is_none() && new.is_none() {
+                return Ok(Changed { old, new });
+            }
+            if self.inner.store.swap_object(ObjectKind::Endpoint, tenant, &name, stored, new.as_ref().map(encode)).await? {
+                return Ok(Changed { old, new });
+            }
+        }
+        Err(crowded())
+    }
+
+    /// Forgets what has changed, and has other processes do so.
+    async fn tell(&self, change: Change) -> Result<(), StoreError> {
+        let (key, value) = (change.key(), encode(&change));
+        self.forget(change);
+        let told = self.inner.log.announce(&key, value).await;
+        told.map_err(|error| StoreError::Unavailable(format!("the change is stored, but other processes can't be told: {error}")))
+    }
+
+    fn forget(&self, change: Change) {
+        match &change {
+            Change::Endpoint(tenant, id) => {
+                self.inner.endpoints.invalidate(&Lookup { tenant, id: *id });
+                self.inner.routes.invalidate(&**tenant);
+            }
+            Change::Tenant(tenant) => self.inner.secrets.invalidate(tenant),
+        }
+        // Without listeners there is nobody to tell.
+        let _ = self.inner.changes.send(change);
+    }
+}
+
+/// An endpoint before and after a change.
+struct Changed {
+    old: Option<Endpoint>,
+    new: Option<Endpoint>,
+}
+
+fn crowded() -> StoreError {
+    StoreError::Unavailable(format!("others changed the same object {TRIES} times meanwhile; try again"))
 }
 
 /// Carries a change through even if its caller is dropped half-way, so that store and memory stay one.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use postrider_backend::directory::Directory;
 use postrider_core::attempt::{Answer, Failure, Report};
 use postrider_core::id::DeliveryId;
-use postrider_core::partition::Partition;
 use postrider_core::record::Envelope;
 use postrider_core::shard::Attempt;
 use postrider_core::time::Millis;
 use postrider_egress::{Message, Post, Sender, delivery_headers};
 use postrider_ingest::clock;
 
+use crate::deliverer::Tenure;
 use crate::targets::{Prepared, Targets, resolve};
 
 /// Longest that connecting may take.
@@ -30,13 +30,13 @@ pub(crate) struct Outlet {
 
 /// An attempt that ended.
 pub(crate) struct Landed {
-    pub(crate) partition: Partition,
+    pub(crate) tenure: Tenure,
     pub(crate) id: DeliveryId,
     pub(crate) report: Report,
 }
 
 /// Makes one attempt. Ends within its time-out, but for a store that can't say where to send.
-pub(crate) async fn make(outlet: Rc<Outlet>, partition: Partition, attempt: Attempt) -> Landed {
+pub(crate) async fn make(outlet: Rc<Outlet>, tenure: Tenure, attempt: Attempt) -> Landed {
     let id = attempt.delivery.id;
     let report = match Envelope::decode(&attempt.delivery.meta) {
         Ok(envelope) => match prepared(&outlet, &envelope).await {
@@ -45,7 +45,7 @@ pub(crate) async fn make(outlet: Rc<Outlet>, partition: Partition, attempt: Atte
         },
         Err(error) => unsent(&error.to_string()),
     };
-    Landed { partition, id, report }
+    Landed { tenure, id, report }
 }
 
 async fn prepared(outlet: &Outlet, envelope: &Envelope<'_>) -> Option<Rc<Prepared>> {

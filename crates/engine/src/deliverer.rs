@@ -4,7 +4,7 @@
 //! ([`Worker::carry_out`]): it posts, writes rows, reads backlogs, commits; and what comes of it is the shard's
 //! next input.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use postrider_backend::directory::{Change, Directory};
-use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, LogError, Record, Topic};
-use postrider_backend::store::{Body, Store};
+use postrider_backend::log::{Consumed, Consumer, Log, LogError, Record};
+use postrider_backend::store::{Lane, Store};
 use postrider_core::delivery::Delivery;
 use postrider_core::id::EndpointId;
 use postrider_core::offsets::Progress;
@@ -41,6 +41,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 
 /// What a deliverer works with.
 pub struct Deliverer {
+    /// Reads `deliveries`, and says which partitions are this worker's.
+    pub consumer: Consumer,
     /// Where deliveries come from.
     pub log: Log,
     /// Where they leave their rows and wait.
@@ -54,8 +56,6 @@ pub struct Deliverer {
 /// How a deliverer works.
 #[derive(Clone, Debug)]
 pub struct DelivererOptions {
-    /// The partitions of `deliveries` that are this worker's.
-    pub partitions: Vec<Partition>,
     /// How much each shard takes on.
     pub limits: Limits,
     /// How it connects to receivers.
@@ -86,16 +86,31 @@ pub enum EngineError {
     },
 }
 
-/// Serves `options.partitions` until `stop`, then drains: what is in flight may end within `options.drain`.
+/// Serves the partitions that its consumer is given until `stop`, then drains: what is in flight may end within
+/// `options.drain`.
 ///
 /// Runs on one thread; a panic or an error takes the role down.
 pub async fn run(parts: Deliverer, options: DelivererOptions, stop: CancellationToken) -> Result<(), EngineError> {
-    let consumer = parts.log.consumer(Group::Deliver, Topic::Deliveries, options.partitions.clone())?;
-    let mut worker = Worker::new(parts, options, consumer)?;
+    let mut worker = Worker::new(parts, options)?;
     while !stop.is_cancelled() {
         worker.turn(Some(&stop)).await?;
     }
     worker.drain().await
+}
+
+/// One worker's time with a partition. A worker that loses a partition and is given it again has two: what the first
+/// left under way must not be taken for the second's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Tenure {
+    pub(crate) partition: Partition,
+    number: u64,
+}
+
+/// A partition that is being taken over.
+struct Takeover {
+    tenure: Tenure,
+    progress: Progress,
+    lanes: Vec<Lane>,
 }
 
 struct Worker {
@@ -104,10 +119,13 @@ struct Worker {
     store: Store,
     limits: Limits,
     drain: Duration,
-    shards: BTreeMap<Partition, Shard>,
-    /// Partitions whose shard has no room; nothing is read while there is one.
-    paused: HashSet<Partition>,
-    drained: HashSet<Partition>,
+    /// Partitions that are this worker's. One that is still being taken over has no shard yet.
+    tenures: BTreeMap<Partition, Tenure>,
+    /// How many there have been.
+    begun: u64,
+    takeovers: FuturesUnordered<LocalBoxFuture<'static, Takeover>>,
+    /// Those of lost partitions stay until what they had in flight is recorded.
+    shards: BTreeMap<Tenure, Shard>,
     outlet: Rc<Outlet>,
     sending: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
     lookups: FuturesUnordered<LocalBoxFuture<'static, Option<Answered>>>,
@@ -118,17 +136,18 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(parts: Deliverer, options: DelivererOptions, consumer: Consumer) -> Result<Worker, EngineError> {
-        let Deliverer { log, store, directory, ingest } = parts;
+    fn new(parts: Deliverer, options: DelivererOptions) -> Result<Worker, EngineError> {
+        let Deliverer { consumer, log, store, directory, ingest } = parts;
         let changes = directory.changes();
         let sender = Sender::new(options.egress)?;
         Ok(Worker {
             consumer,
             limits: options.limits,
             drain: options.drain,
+            tenures: BTreeMap::new(),
+            begun: 0,
+            takeovers: FuturesUnordered::new(),
             shards: BTreeMap::new(),
-            paused: HashSet::new(),
-            drained: HashSet::new(),
             outlet: Rc::new(Outlet { sender, targets: Targets::default(), directory }),
             sending: FuturesUnordered::new(),
             lookups: FuturesUnordered::new(),
@@ -142,23 +161,23 @@ impl Worker {
 
     /// Waits for what happens next, and does what the shards say about it.
     async fn turn(&mut self, stop: Option<&CancellationToken>) -> Result<(), EngineError> {
-        let reading = self.paused.is_empty() && stop.is_some();
         let wakeup = self.shards.values().filter_map(Shard::next_wakeup).min();
         tokio::select! {
             biased;
             () = stopped(stop) => return Ok(()),
-            partitions = self.outbox.written() => self.acknowledged(&partitions),
+            tenures = self.outbox.written() => self.acknowledged(&tenures),
             Some(landed) = self.sending.next() => self.landed(landed),
             Some(answer) = self.lookups.next() => self.answered(answer),
             change = self.changes.recv() => self.changed(change),
-            consumed = self.consumer.next(), if reading => self.consumed(consumed?).await?,
+            Some(takeover) = self.takeovers.next() => self.taken_over(takeover)?,
+            consumed = self.consumer.next() => self.consumed(consumed?, stop).await?,
             () = sleep_for(wakeup), if wakeup.is_some() => self.feed_all(&Input::Tick),
         }
         self.carry_out()
     }
 
-    fn feed(&mut self, partition: Partition, input: Input) {
-        if let Some(shard) = self.shards.get_mut(&partition) {
+    fn feed(&mut self, tenure: Tenure, input: Input) {
+        if let Some(shard) = self.shards.get_mut(&tenure) {
             shard.handle(input, clock::now());
         }
     }
@@ -171,32 +190,33 @@ impl Worker {
     }
 
     /// Rows are durable: each shard hears how many of its own.
-    fn acknowledged(&mut self, partitions: &[Partition]) {
-        let mut counts: BTreeMap<Partition, usize> = BTreeMap::new();
-        for partition in partitions {
-            *counts.entry(*partition).or_default() += 1;
+    fn acknowledged(&mut self, tenures: &[Tenure]) {
+        let mut counts: BTreeMap<Tenure, usize> = BTreeMap::new();
+        for tenure in tenures {
+            *counts.entry(*tenure).or_default() += 1;
         }
-        for (partition, count) in counts {
-            self.feed(partition, Input::Written { count });
+        for (tenure, count) in counts {
+            self.feed(tenure, Input::Written { count });
         }
+        self.forget_lost();
     }
 
     /// An attempt ended, and with it perhaps others.
     fn landed(&mut self, landed: Landed) {
         let mut next = Some(landed);
         for _ in 0..ENDINGS {
-            let Some(Landed { partition, id, report }) = next else { break };
-            self.feed(partition, Input::Finished { id, report });
+            let Some(Landed { tenure, id, report }) = next else { break };
+            self.feed(tenure, Input::Finished { id, report });
             next = futures_util::FutureExt::now_or_never(self.sending.next()).flatten();
         }
-        if let Some(Landed { partition, id, report }) = next {
-            self.feed(partition, Input::Finished { id, report });
+        if let Some(Landed { tenure, id, report }) = next {
+            self.feed(tenure, Input::Finished { id, report });
         }
     }
 
     fn answered(&mut self, answer: Option<Answered>) {
-        if let Some((partition, input)) = answer {
-            self.feed(partition, input);
+        if let Some((tenure, input)) = answer {
+            self.feed(tenure, input);
         }
     }
 
@@ -217,21 +237,23 @@ impl Worker {
             }
         };
         for known in affected {
-            let shards = self.shards.iter().filter(|(_, shard)| shard.knows(known.endpoint)).map(|(partition, _)| *partition);
-            for partition in shards.collect::<Vec<_>>() {
-                self.resolve(partition, known.clone());
+            let shards = self.shards.iter().filter(|(_, shard)| shard.knows(known.endpoint)).map(|(tenure, _)| *tenure);
+            for tenure in shards.collect::<Vec<_>>() {
+                self.resolve(tenure, known.clone());
             }
         }
     }
 
-    fn resolve(&mut self, partition: Partition, known: Known) {
-        self.lookups.push(Box::pin(lookups::policy(self.outlet.directory.clone(), partition, known)));
+    fn resolve(&mut self, tenure: Tenure, known: Known) {
+        self.lookups.push(Box::pin(lookups::policy(self.outlet.directory.clone(), tenure, known)));
     }
 
-    async fn consumed(&mut self, consumed: Consumed) -> Result<(), EngineError> {
+    async fn consumed(&mut self, consumed: Consumed, stop: Option<&CancellationToken>) -> Result<(), EngineError> {
         match consumed {
-            Consumed::Assigned(partition, progress) => self.assigned(partition, progress).await?,
-            Consumed::Revoked(partition) => self.feed(partition, Input::Revoked),
+            Consumed::Assigned(partition, progress) if stop.is_some() => self.take_over(partition, progress),
+            Consumed::Assigned(partition, _) => self.consumer.pause(partition), // it goes to others when this one leaves
+            Consumed::Revoking(partition) => self.hand_over(partition),
+            Consumed::Lost(partition) => self.lose(partition),
             Consumed::Records(records) => {
                 for record in records {
                     self.arrived(record).await?;
@@ -241,85 +263,138 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes a partition over: first of all it hears which endpoints have a backlog.
-    async fn assigned(&mut self, partition: Partition, progress: Progress) -> Result<(), EngineError> {
-        let mut shard = Shard::new(self.limits.clone(), progress, getrandom::u64()?);
-        let lanes = loop {
-            match self.store.lanes(partition).await {
-                Ok(lanes) => break lanes,
-                Err(error) => tracing::warn!(%error, partition = partition.0, "backlogs can't be read; trying again"),
-            }
-            tokio::time::sleep(AGAIN).await;
-        };
-        let now = clock::now();
-        for lane in lanes {
-            shard.handle(Input::Lane { endpoint: lane.endpoint, first: lane.first, due: lane.due, meta: lane.meta }, now);
+    /// Takes a partition over: before its first record the shard hears which endpoints have a backlog.
+    fn take_over(&mut self, partition: Partition, progress: Progress) {
+        self.begun += 1;
+        let tenure = Tenure { partition, number: self.begun };
+        self.tenures.insert(partition, tenure);
+        self.consumer.pause(partition);
+        let store = self.store.clone();
+        self.takeovers.push(Box::pin(async move {
+            let lanes = lookups::lanes(store, partition).await;
+            Takeover { tenure, progress, lanes }
+        }));
+    }
+
+    fn taken_over(&mut self, takeover: Takeover) -> Result<(), EngineError> {
+        let Takeover { tenure, progress, lanes } = takeover;
+        if self.tenures.get(&tenure.partition) != Some(&tenure) {
+            return Ok(()); // it was lost meanwhile
         }
-        self.shards.insert(partition, shard);
+        let mut shard = Shard::new(self.limits.clone(), progress, getrandom::u64()?);
+        let now = clock::now();
+        for Lane { endpoint, first, due, meta } in lanes {
+            shard.handle(Input::Lane { endpoint, first, due, meta }, now);
+        }
+        self.shards.insert(tenure, shard);
+        self.consumer.resume(tenure.partition);
         Ok(())
     }
 
+    /// Another worker is to have the partition: once its shard has drained, it is released.
+    fn hand_over(&mut self, partition: Partition) {
+        let Some(tenure) = self.tenures.get(&partition).copied() else { return self.consumer.release(partition) };
+        if self.shards.contains_key(&tenure) {
+            self.consumer.pause(partition);
+            self.feed(tenure, Input::Drain);
+        } else {
+            self.release(tenure);
+        }
+    }
+
+    fn release(&mut self, tenure: Tenure) {
+        self.tenures.remove(&tenure.partition);
+        self.shards.remove(&tenure);
+        self.consumer.release(tenure.partition);
+    }
+
+    /// The partition has gone to another worker: what is in flight is still recorded.
+    fn lose(&mut self, partition: Partition) {
+        let Some(tenure) = self.tenures.remove(&partition) else { return };
+        self.feed(tenure, Input::Revoked);
+        self.forget_lost();
+    }
+
+    /// Drops the shards of lost partitions that have nothing under way any more.
+    fn forget_lost(&mut self) {
+        if self.shards.len() > self.tenures.len() {
+            let tenures = &self.tenures;
+            self.shards.retain(|tenure, shard| tenures.get(&tenure.partition) == Some(tenure) || shard.is_busy());
+        }
+    }
+
     async fn arrived(&mut self, record: Record) -> Result<(), EngineError> {
-        let Record { partition, offset, at, meta, payload, .. } = record;
-        let envelope = match Envelope::decode(&meta) {
+        let Some(tenure) = self.tenures.get(&record.partition).copied() else { return Ok(()) };
+        let envelope = match Envelope::decode(&record.meta) {
             Ok(envelope) => envelope,
-            Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition, error }),
-            Err(RecordError::Malformed(reason)) => {
-                tracing::warn!(partition = partition.0, offset = offset.0, reason, "a record can't be read; it goes to the dead letters");
-                let letter = Append { topic: Topic::DeadLetters, partition, meta: meta.clone(), payload };
-                while let Err(error) = self.log.append(vec![letter.clone()]).await {
-                    tracing::warn!(%error, "a dead letter can't be appended; trying again");
-                    tokio::time::sleep(AGAIN).await;
-                }
-                return Ok(());
-            }
+            Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition: record.partition, error }),
+            Err(RecordError::Malformed(reason)) => return self.bury(&record, reason).await,
         };
         if let Some(row) = &envelope.row {
             let tenant = self.outbox.tenant(envelope.tenant);
-            self.outbox.push_event(rows::of_delivery(&envelope, row, tenant, Body::At(offset)));
+            self.outbox.push_event(rows::of_delivery(&envelope, row, tenant, self.log.body(&record)));
         }
         let command = envelope.command;
         let delivery = Delivery {
             id: envelope.id(),
             key: envelope.order_key(),
-            since: at,
+            since: record.at,
             attempts: envelope.attempts,
             failed: 0,
-            meta: meta.clone(),
-            payload,
+            meta: record.meta.clone(),
+            payload: record.payload,
         };
-        self.feed(partition, Input::Arrived { offset, command, delivery });
+        self.feed(tenure, Input::Arrived { offset: record.offset, command, delivery });
+        Ok(())
+    }
+
+    /// A record that can't be read goes to the dead letters, and the rest goes on.
+    async fn bury(&mut self, record: &Record, reason: String) -> Result<(), EngineError> {
+        tracing::warn!(
+            partition = record.partition.0,
+            offset = record.offset.0,
+            reason,
+            "a record can't be read; it goes to the dead letters"
+        );
+        let letter = rows::dead_letter(&self.log, record, reason);
+        while let Err(error) = self.log.append(vec![letter.clone()]).await {
+            tracing::warn!(%error, "a dead letter can't be appended; trying again");
+            tokio::time::sleep(AGAIN).await;
+        }
         Ok(())
     }
 
     /// Does what the shards ask for. Nothing here waits.
     fn carry_out(&mut self) -> Result<(), EngineError> {
-        for (partition, shard) in &mut self.shards {
-            let partition = *partition;
+        let mut drained = Vec::new();
+        for (tenure, shard) in &mut self.shards {
+            let tenure = *tenure;
+            let partition = tenure.partition;
             while let Some(action) = shard.poll() {
                 match action {
-                    Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), partition, attempt))),
-                    Action::Write(change) => self.outbox.push_change(partition, change),
+                    Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), tenure, attempt))),
+                    Action::Write(change) => self.outbox.push_change(tenure, change),
                     Action::Load { endpoint, from, limit } => {
-                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), partition, endpoint, from, limit)));
+                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, from, limit)));
                     }
-                    Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), partition, id))),
+                    Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), tenure, id))),
                     Action::Resolve { endpoint, meta } => {
                         let Some(known) = Known::from_meta(&meta) else { continue };
                         self.known.insert(endpoint, known.clone());
-                        self.lookups.push(Box::pin(lookups::policy(self.outlet.directory.clone(), partition, known)));
+                        self.lookups.push(Box::pin(lookups::policy(self.outlet.directory.clone(), tenure, known)));
                     }
                     Action::Disable { meta, .. } => {
                         let Some(known) = Known::from_meta(&meta) else { continue };
                         self.lookups.push(Box::pin(lookups::disable(self.outlet.directory.clone(), known)));
                     }
                     Action::Commit(progress) => self.consumer.commit(partition, &progress)?,
-                    Action::Pause => drop(self.paused.insert(partition)),
-                    Action::Resume => drop(self.paused.remove(&partition)),
-                    Action::Drained => drop(self.drained.insert(partition)),
+                    Action::Pause => self.consumer.pause(partition),
+                    Action::Resume => self.consumer.resume(partition),
+                    Action::Drained => drained.push(tenure),
                 }
             }
         }
+        drained.into_iter().for_each(|tenure| self.release(tenure));
         self.forget_strangers();
         Ok(())
     }
@@ -333,12 +408,15 @@ impl Worker {
         }
     }
 
-    /// Lets what is in flight end and makes it durable, within the deadline; then cuts the rest off.
-    async fn drain(&mut self) -> Result<(), EngineError> {
+    /// Lets what is in flight end and makes it durable, within the deadline; then cuts the rest off. Partitions that
+    /// are still being taken over have nothing to finish.
+    async fn drain(mut self) -> Result<(), EngineError> {
         let deadline = Instant::now() + self.drain;
+        self.takeovers.clear();
+        self.tenures.keys().for_each(|partition| self.consumer.pause(*partition));
         self.feed_all(&Input::Drain);
         self.carry_out()?;
-        while self.drained.len() < self.shards.len() {
+        while !self.shards.is_empty() {
             let turn = tokio::time::timeout_at(deadline, self.turn(None));
             if let Ok(done) = turn.await {
                 done?;
@@ -348,9 +426,9 @@ impl Worker {
                 in_flight = self.sending.len(),
                 "the drain deadline has passed; attempts in flight are cut off and made again later"
             );
-            return Ok(());
+            break;
         }
-        Ok(())
+        Ok(self.consumer.close().await?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use postrider_backend::directory::Directory;
-use postrider_backend::store::Store;
+use postrider_backend::store::{Lane, Store};
 use postrider_core::delivery::Place;
 use postrider_core::endpoint::{Endpoint, Status};
 use postrider_core::id::{DeliveryId, EndpointId};
@@ -11,30 +11,42 @@ use postrider_core::partition::Partition;
 use postrider_core::record::Envelope;
 use postrider_core::shard::Input;
 
+use crate::deliverer::Tenure;
 use crate::targets::{policy_of, resolve};
 
 /// Before a question that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// An answer for the shard of a partition.
-pub(crate) type Answered = (Partition, Input);
+/// An answer for the shard of a tenure.
+pub(crate) type Answered = (Tenure, Input);
+
+/// The heads of a partition's backlogs, however long it takes.
+pub(crate) async fn lanes(store: Store, partition: Partition) -> Vec<Lane> {
+    loop {
+        match store.lanes(partition).await {
+            Ok(lanes) => return lanes,
+            Err(error) => tracing::warn!(%error, partition = partition.0, "backlogs can't be read; trying again"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
 
 /// A page of a lane's backlog.
-pub(crate) async fn load(store: Store, partition: Partition, endpoint: EndpointId, from: Place, limit: usize) -> Option<Answered> {
-    match store.load(partition, endpoint, from, None, limit).await {
-        Ok(rows) => Some((partition, Input::Loaded { endpoint, rows })),
+pub(crate) async fn load(store: Store, tenure: Tenure, endpoint: EndpointId, from: Place, limit: usize) -> Option<Answered> {
+    match store.load(tenure.partition, endpoint, from, None, limit).await {
+        Ok(rows) => Some((tenure, Input::Loaded { endpoint, rows })),
         Err(error) => {
             tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");
-            Some((partition, Input::LoadFailed { endpoint }))
+            Some((tenure, Input::LoadFailed { endpoint }))
         }
     }
 }
 
 /// One row of a lane's backlog, however long it takes.
-pub(crate) async fn find(store: Store, partition: Partition, id: DeliveryId) -> Option<Answered> {
+pub(crate) async fn find(store: Store, tenure: Tenure, id: DeliveryId) -> Option<Answered> {
     loop {
-        match store.find(partition, id.endpoint, id.event).await {
-            Ok(row) => return Some((partition, Input::Found { id, row })),
+        match store.find(tenure.partition, id.endpoint, id.event).await {
+            Ok(row) => return Some((tenure, Input::Found { id, row })),
             Err(error) => tracing::warn!(%error, delivery = %id, "a delivery can't be searched; trying again"),
         }
         tokio::time::sleep(AGAIN).await;
@@ -42,11 +54,11 @@ pub(crate) async fn find(store: Store, partition: Partition, id: DeliveryId) -> 
 }
 
 /// An endpoint's policy, however long it takes.
-pub(crate) async fn policy(directory: Directory, partition: Partition, known: Known) -> Option<Answered> {
+pub(crate) async fn policy(directory: Directory, tenure: Tenure, known: Known) -> Option<Answered> {
     let endpoint = known.endpoint;
     loop {
         match resolve(&directory, &known.tenant, endpoint, known.url.as_deref()).await {
-            Ok(found) => return Some((partition, Input::Endpoint { endpoint, policy: policy_of(found.as_deref()) })),
+            Ok(found) => return Some((tenure, Input::Endpoint { endpoint, policy: policy_of(found.as_deref()) })),
             Err(error) => tracing::warn!(%error, %endpoint, "an endpoint can't be looked up; trying again"),
         }
         tokio::time::sleep(AGAIN).await;

@@ -17,6 +17,8 @@ use postrider_core::shard::{Recorded, Write as Change};
 use postrider_ingest::{Ingest, Source, Submission};
 use tokio::time::Instant;
 
+use crate::deliverer::Tenure;
+
 /// Most writes of one batch.
 const BATCH: usize = 256;
 /// Longest that a write waits for company.
@@ -34,7 +36,7 @@ pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
     /// When the oldest waiting write came.
     since: Option<Instant>,
-    writing: Option<LocalBoxFuture<'static, Vec<Partition>>>,
+    writing: Option<LocalBoxFuture<'static, Vec<Tenure>>>,
     tenant: Arc<str>,
 }
 
@@ -48,7 +50,7 @@ pub(crate) struct Sinks {
 
 enum Queued {
     Event(EventWrite),
-    Delivery(Partition, Change),
+    Delivery(Tenure, Change),
 }
 
 /// A delivery that was given up, told to the dead-letter topic and to the tenant's endpoints.
@@ -77,8 +79,8 @@ impl Outbox {
     }
 
     /// Queues a shard's write.
-    pub(crate) fn push_change(&mut self, partition: Partition, change: Change) {
-        self.push(Queued::Delivery(partition, change));
+    pub(crate) fn push_change(&mut self, tenure: Tenure, change: Change) {
+        self.push(Queued::Delivery(tenure, change));
     }
 
     fn push(&mut self, queued: Queued) {
@@ -86,10 +88,10 @@ impl Outbox {
         self.queue.push_back(queued);
     }
 
-    /// Waits until a batch is durable; says which partition each of its changes belongs to, in order.
+    /// Waits until a batch is durable; says whose each of its changes is, in order.
     ///
     /// Never ready while nothing waits. Cancelling loses nothing.
-    pub(crate) async fn written(&mut self) -> Vec<Partition> {
+    pub(crate) async fn written(&mut self) -> Vec<Tenure> {
         if self.writing.is_none() {
             let Some(since) = self.since else { return std::future::pending().await };
             if self.queue.len() < BATCH {
@@ -97,30 +99,30 @@ impl Outbox {
             }
             self.writing = Some(self.begin());
         }
-        let partitions = match &mut self.writing {
+        let tenures = match &mut self.writing {
             Some(writing) => writing.await,
             None => Vec::new(),
         };
         self.writing = None;
-        partitions
+        tenures
     }
 
-    fn begin(&mut self) -> LocalBoxFuture<'static, Vec<Partition>> {
+    fn begin(&mut self) -> LocalBoxFuture<'static, Vec<Tenure>> {
         let batch: Vec<Queued> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         self.since = if self.queue.is_empty() { None } else { self.since };
         let mut writes = Vec::with_capacity(batch.len());
-        let mut partitions = Vec::with_capacity(batch.len());
+        let mut tenures = Vec::with_capacity(batch.len());
         let mut obituaries = Vec::new();
         for queued in batch {
             match queued {
                 Queued::Event(event) => writes.push(Write::Event(event)),
-                Queued::Delivery(partition, change) => {
-                    partitions.push(partition);
-                    self.convert(partition, change, &mut writes, &mut obituaries);
+                Queued::Delivery(tenure, change) => {
+                    tenures.push(tenure);
+                    self.convert(tenure.partition, change, &mut writes, &mut obituaries);
                 }
             }
         }
-        write_all(self.sinks.clone(), writes.into(), obituaries, partitions).boxed_local()
+        write_all(self.sinks.clone(), writes.into(), obituaries, tenures).boxed_local()
     }
 
     fn convert(&mut self, partition: Partition, change: Change, writes: &mut Vec<Write>, obituaries: &mut Vec<Obituary>) {
@@ -155,7 +157,7 @@ impl Outbox {
 }
 
 /// Writes a batch however long it takes: what is not written is not acknowledged, and the shards wait.
-async fn write_all(sinks: Sinks, writes: Arc<[Write]>, obituaries: Vec<Obituary>, partitions: Vec<Partition>) -> Vec<Partition> {
+async fn write_all(sinks: Sinks, writes: Arc<[Write]>, obituaries: Vec<Obituary>, tenures: Vec<Tenure>) -> Vec<Tenure> {
     if !obituaries.is_empty() {
         announce(&sinks, obituaries).await;
     }
@@ -163,7 +165,7 @@ async fn write_all(sinks: Sinks, writes: Arc<[Write]>, obituaries: Vec<Obituary>
         tracing::warn!(%error, rows = writes.len(), "the store takes no rows; trying again");
         tokio::time::sleep(AGAIN).await;
     }
-    partitions
+    tenures
 }
 
 /// Tells of deliveries that were given up, before their rows say so: a crash in between repeats it.
@@ -198,7 +200,7 @@ fn obituary(tenant: &Arc<str>, partition: Partition, envelope: &Envelope<'_>, pa
         })
     });
     let meta = Envelope { attempts, row: None, ..envelope.clone() }.encode();
-    let record = Append { topic: Topic::DeadLetters, partition, meta: meta.into(), payload };
+    let record = Append { topic: Topic::DeadLetters, partition, meta: meta.into(), payload, failure: None };
     Obituary { tenant: tenant.clone(), record, event }
 }
 

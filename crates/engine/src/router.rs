@@ -1,14 +1,18 @@
 //! Routes what the API left to it: events that match nobody, and events with a large fan-out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use postrider_backend::log::{Append, Consumed, Group, Log, Record, Topic};
-use postrider_backend::store::{Body, Store, StoreError, Write};
-use postrider_core::offsets::Progress;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use postrider_backend::log::{Append, Consumed, Consumer, Log, Record};
+use postrider_backend::store::{Body, Store, Write};
+use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::record::{EventEnvelope, RecordError};
-use postrider_ingest::Ingest;
+use postrider_ingest::{Ingest, Reading, Receipt};
 use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::EngineError;
@@ -21,92 +25,174 @@ const APPEND: usize = 512;
 
 /// What a router works with.
 pub struct Router {
-    /// Where events come from and deliveries go.
+    /// Reads `events`.
+    pub consumer: Consumer,
+    /// Where deliveries go.
     pub log: Log,
     /// Where events that match nobody leave their row.
     pub store: Store,
     /// Matches events with endpoints.
     pub ingest: Arc<Ingest>,
+    /// How to read what others wrote.
+    pub reading: Reading,
+}
+
+/// How the router stands to a partition that is its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing of it is under way.
+    Idle,
+    /// A batch of it is under way.
+    Routing,
+    /// So it is, and it is released when that ends.
+    Leaving,
+}
+
+/// A batch of events that is routed: its partition, and where the next one begins.
+struct Routed {
+    partition: Partition,
+    end: Offset,
 }
 
 /// What a batch of events comes to.
 #[derive(Default)]
-struct Routed {
+struct Fanout {
     records: Vec<Append>,
     rows: Vec<Write>,
 }
 
-/// Routes the events of `partitions` until `stop`.
-///
-/// An event's offset is committed once its deliveries and rows are durable; a crash before that routes it
-/// again, and the shards drop the repeats.
-pub async fn run(router: Router, partitions: Vec<Partition>, stop: CancellationToken) -> Result<(), EngineError> {
-    let mut consumer = router.log.consumer(Group::Router, Topic::Events, partitions)?;
-    loop {
-        let consumed = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            consumed = consumer.next() => consumed?,
-        };
-        let records = match consumed {
-            Consumed::Records(records) => records,
-            Consumed::Assigned(..) | Consumed::Revoked(_) => continue,
-        };
-        let Some(last) = records.last() else { continue };
-        let (partition, end) = (last.partition, last.offset.next());
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            routed = router.route_all(partition, &records) => routed?,
-        }
-        consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
-    }
+/// A record that gives no event, and why.
+enum Unread {
+    /// It goes to the dead letters.
+    Garbage(String),
+    /// A newer build wrote it.
+    Newer(RecordError),
 }
 
-impl Router {
-    /// Routes a batch, however long it takes.
-    async fn route_all(&self, partition: Partition, records: &[Record]) -> Result<(), EngineError> {
-        let mut routed = Routed::default();
-        for record in records {
-            match EventEnvelope::decode(&record.meta) {
-                Ok(event) => {
-                    while let Err(error) = self.route(&event, record, &mut routed).await {
-                        tracing::warn!(%error, event = %event.event, "an event can't be matched; trying again");
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
-                Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition, error }),
-                Err(RecordError::Malformed(reason)) => {
-                    tracing::warn!(
-                        partition = partition.0,
-                        offset = record.offset.0,
-                        reason,
-                        "an event can't be read; it goes to the dead letters"
-                    );
-                    let (meta, payload) = (record.meta.clone(), record.payload.clone());
-                    routed.records.push(Append { topic: Topic::DeadLetters, partition, meta, payload });
+/// Routes the events that its consumer is given until `stop`.
+///
+/// An event's offset is committed once its deliveries and rows are durable; a crash before that routes it
+/// again, and the shards drop the repeats. A partition has one batch under way at a time, so its order is kept.
+pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineError> {
+    let Router { mut consumer, log, store, ingest, reading } = router;
+    let parts = Parts { log, store, ingest, reading };
+    let mut partitions = BTreeMap::new();
+    let mut routing = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(routed) = routing.next() => {
+                let Routed { partition, end } = routed?;
+                let Some(hold) = partitions.insert(partition, Hold::Idle) else {
+                    partitions.remove(&partition); // it was lost meanwhile
+                    continue;
+                };
+                consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
+                if hold == Hold::Leaving {
+                    partitions.remove(&partition);
+                    consumer.release(partition);
+                } else {
+                    consumer.resume(partition);
                 }
             }
+            consumed = consumer.next() => match consumed? {
+                Consumed::Records(records) => {
+                    let Some(last) = records.last() else { continue };
+                    let routed = Routed { partition: last.partition, end: last.offset.next() };
+                    consumer.pause(routed.partition);
+                    partitions.insert(routed.partition, Hold::Routing);
+                    routing.push(parts.route_all(routed, records));
+                }
+                Consumed::Assigned(partition, _) => drop(partitions.insert(partition, Hold::Idle)),
+                Consumed::Revoking(partition) => {
+                    if partitions.get(&partition).is_none_or(|hold| *hold == Hold::Idle) {
+                        partitions.remove(&partition);
+                        consumer.release(partition);
+                    } else {
+                        partitions.insert(partition, Hold::Leaving);
+                    }
+                }
+                Consumed::Lost(partition) => drop(partitions.remove(&partition)),
+            }
         }
-        for piece in routed.records.chunks(APPEND) {
+    }
+    Ok(consumer.close().await?)
+}
+
+struct Parts {
+    log: Log,
+    store: Store,
+    ingest: Arc<Ingest>,
+    reading: Reading,
+}
+
+impl Parts {
+    /// Routes a batch, however long it takes.
+    async fn route_all(&self, routed: Routed, records: Vec<Record>) -> Result<Routed, EngineError> {
+        let mut fanout = Fanout::default();
+        for record in &records {
+            match self.route(record, &mut fanout).await {
+                Ok(()) => {}
+                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: routed.partition, error }),
+                Err(Unread::Garbage(reason)) => self.bury(record, reason, &mut fanout),
+            }
+        }
+        for piece in fanout.records.chunks(APPEND) {
             while let Err(error) = self.log.append(piece.to_vec()).await {
                 tracing::warn!(%error, "routed events can't be appended; trying again");
                 tokio::time::sleep(AGAIN).await;
             }
         }
-        let rows: Arc<[Write]> = routed.rows.into();
+        let rows: Arc<[Write]> = fanout.rows.into();
         while let Err(error) = self.store.write(rows.clone()).await {
             tracing::warn!(%error, "rows of events can't be written; trying again");
             tokio::time::sleep(AGAIN).await;
         }
+        Ok(routed)
+    }
+
+    /// An event that can't be read goes to the dead letters, and the rest goes on.
+    fn bury(&self, record: &Record, reason: String, fanout: &mut Fanout) {
+        tracing::warn!(
+            partition = record.partition.0,
+            offset = record.offset.0,
+            reason,
+            "an event can't be read; it goes to the dead letters"
+        );
+        fanout.records.push(rows::dead_letter(&self.log, record, reason));
+    }
+
+    async fn route(&self, record: &Record, fanout: &mut Fanout) -> Result<(), Unread> {
+        let Some(foreign) = &record.foreign else {
+            let event = EventEnvelope::decode(&record.meta).map_err(|error| match error {
+                RecordError::Malformed(reason) => Unread::Garbage(reason),
+                newer @ RecordError::Newer { .. } => Unread::Newer(newer),
+            })?;
+            self.send(&event, &record.payload, || self.log.body(record), fanout).await;
+            return Ok(());
+        };
+        let event = self.reading.read(&self.log.name(record.topic), record, foreign);
+        let event = event.map_err(|error| Unread::Garbage(error.to_string()))?;
+        let body = Receipt::new(event.number, &event.submission).body(&event.submission);
+        let envelope = postrider_ingest::envelope(event.tenant, event.traceparent, event.number, &event.submission);
+        self.send(&envelope, &body, || Body::Inline(body.clone()), fanout).await;
         Ok(())
     }
 
-    async fn route(&self, event: &EventEnvelope<'_>, record: &Record, routed: &mut Routed) -> Result<(), StoreError> {
-        let targets = self.ingest.targets(event).await?;
+    /// Adds what an event comes to, however long it takes to know.
+    async fn send(&self, event: &EventEnvelope<'_>, payload: &Bytes, body: impl Fn() -> Body, fanout: &mut Fanout) {
+        let targets = loop {
+            match self.ingest.targets(event).await {
+                Ok(targets) => break targets,
+                Err(error) => tracing::warn!(%error, event = %event.event, "an event can't be matched; trying again"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
         if targets.is_empty() {
-            routed.rows.push(Write::Event(rows::of_nobody(event, Body::At(record.offset))));
+            fanout.rows.push(Write::Event(rows::of_nobody(event, body())));
         } else {
-            routed.records.extend(self.ingest.deliveries(event, &targets, &record.payload));
+            fanout.records.extend(self.ingest.deliveries(event, &targets, payload));
         }
-        Ok(())
     }
 }

@@ -1,8 +1,10 @@
-//! Events' rows, as they come out of records.
+//! Events' rows and dead letters, as they come out of records.
 
 use std::sync::Arc;
 
+use postrider_backend::log::{Append, Failure, Log, Record, Topic};
 use postrider_backend::store::{Body, EventRow, EventWrite, Target};
+use postrider_core::partition::Partition;
 use postrider_core::record::{self, Envelope, EventEnvelope};
 
 /// The chunk of an event's row that a record of `deliveries` carries.
@@ -33,4 +35,12 @@ pub(crate) fn of_nobody(event: &EventEnvelope<'_>, body: Body) -> EventWrite {
         body,
     };
     EventWrite { tenant: event.tenant.into(), event: event.event, chunk: 0, row }
+}
+
+/// What becomes of a record that can't be read, for `reason`.
+pub(crate) fn dead_letter(log: &Log, record: &Record, reason: String) -> Append {
+    let Record { topic, partition, offset, .. } = *record;
+    let failure = Some(Box::new(Failure { topic: log.name(topic), partition, offset, reason }));
+    let partition = Partition(partition.0 % log.partitions(Topic::DeadLetters));
+    Append { topic: Topic::DeadLetters, partition, meta: record.meta.clone(), payload: record.payload.clone(), failure }
 }

@@ -52,6 +52,7 @@ pub(crate) fn deliveries(event: &EventEnvelope<'_>, targets: &[Target<'_>], body
                 partition: partition::of_endpoint(target.endpoint, partitions),
                 meta: envelope.encode().into(),
                 payload: body.clone(),
+                failure: None,
             });
         }
     }
@@ -62,5 +63,6 @@ pub(crate) fn deliveries(event: &EventEnvelope<'_>, targets: &[Target<'_>], body
 pub(crate) fn event(event: &EventEnvelope<'_>, body: Bytes, partitions: u16) -> Append {
     let id = event.event.to_string();
     let key = event.key.or(event.given_id).unwrap_or(&id);
-    Append { topic: Topic::Events, partition: partition::of_key(key.as_bytes(), partitions), meta: event.encode().into(), payload: body }
+    let partition = partition::of_key(key.as_bytes(), partitions);
+    Append { topic: Topic::Events, partition, meta: event.encode().into(), payload: body, failure: None }
 }

@@ -47,6 +47,34 @@ pub struct Receipt {
     pub created_at: String,
 }
 
+impl Receipt {
+    /// Of the event with this number.
+    pub fn new(number: Uid, event: &Submission<'_>) -> Receipt {
+        let id = event.id.as_deref().map_or_else(|| number.to_string(), str::to_owned);
+        Receipt { event: number, id, kind: event.kind.clone().into_owned(), created_at: event.created_at(number.time()) }
+    }
+
+    /// The JSON that receivers get.
+    pub fn body(&self, event: &Submission<'_>) -> Bytes {
+        Bytes::from(event.body(&self.id, &self.created_at))
+    }
+}
+
+/// What is to be known of an event before its body.
+pub fn envelope<'a>(tenant: &'a str, traceparent: Option<&'a str>, number: Uid, event: &'a Submission<'_>) -> EventEnvelope<'a> {
+    EventEnvelope {
+        tenant,
+        event: number,
+        given_id: event.id.as_deref(),
+        kind: &event.kind,
+        key: event.key.as_deref(),
+        correlation_id: event.correlation_id.as_deref(),
+        traceparent,
+        metadata: event.metadata.map(|metadata| metadata.get()),
+        urls: event.urls().collect(),
+    }
+}
+
 /// An event was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
@@ -105,24 +133,12 @@ impl Ingest {
     async fn prepare(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Prepared, IngestError> {
         let now = clock::now();
         let (number, known) = self.claim(source, event, raw, self.ids.next(now), now).await?;
-        let id = event.id.as_deref().map_or_else(|| number.to_string(), str::to_owned);
-        let created_at = event.created_at(number.time());
-        let receipt = Receipt { event: number, id, kind: event.kind.clone().into_owned(), created_at };
+        let receipt = Receipt::new(number, event);
         if known {
             return Ok(Prepared { receipt, records: Vec::new() });
         }
-        let body = Bytes::from(event.body(&receipt.id, &receipt.created_at));
-        let envelope = EventEnvelope {
-            tenant: source.tenant,
-            event: number,
-            given_id: event.id.as_deref(),
-            kind: &event.kind,
-            key: event.key.as_deref(),
-            correlation_id: event.correlation_id.as_deref(),
-            traceparent: source.traceparent,
-            metadata: event.metadata.map(|metadata| metadata.get()),
-            urls: event.urls().collect(),
-        };
+        let body = receipt.body(event);
+        let envelope = envelope(source.tenant, source.traceparent, number, event);
         let targets = self.targets(&envelope).await?;
         let records = if targets.is_empty() || targets.len() > fanout::DIRECT {
             vec![fanout::event(&envelope, body, self.log.partitions(Topic::Events))]
@@ -223,6 +239,7 @@ impl Redelivery<'_> {
             partition: partition::of_endpoint(self.id.endpoint, partitions),
             meta: envelope.encode().into(),
             payload: self.body.clone(),
+            failure: None,
         }
     }
 }

@@ -8,11 +8,13 @@
 pub mod clock;
 pub mod cloudevents;
 mod fanout;
+mod foreign;
 mod ids;
 mod ingest;
 mod submission;
 
 pub use fanout::{CHUNK, DIRECT};
+pub use foreign::{ForeignEvent, Format, Reading, TypeOf};
 pub use ids::Ids;
-pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source};
+pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source, envelope};
 pub use submission::{Invalid, MAX_URLS, Problem, Submission};

@@ -8,23 +8,20 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use postrider_api::{Api, ApiLimits, ApiParts};
-use postrider_backend::directory::Directory;
-use postrider_backend::folder::Folder;
-use postrider_backend::log::{self, Log, Topic};
-use postrider_backend::store::{self, Store};
-use postrider_core::partition::Partition;
+use postrider_backend::log::{Group, Topic};
 use postrider_core::secret::Secret;
 use postrider_core::shard;
-use postrider_core::time::Millis;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
-use postrider_ingest::{Ids, Ingest};
+use postrider_ingest::{Ids, Ingest, Reading};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Backend, Config, Role};
+use crate::admin::{self, Admin};
+use crate::backend::Backend;
+use crate::config::{self, Config, Role};
 use crate::failure::Failure;
 
 /// Connections that the system may hold ready for being accepted.
@@ -32,47 +29,35 @@ const ACCEPT_QUEUE: i32 = 1024;
 /// Threads of one worker for reads that may touch the disk.
 const READERS: usize = 8;
 
-/// A server that is ready to run. Its port is bound, its folder locked.
+/// A server that is ready to run. Its ports are bound, its backend is open.
 pub(crate) struct App {
     config: Config,
-    address: SocketAddr,
+    /// Where the API listens, if it is this process's to serve.
+    address: Option<SocketAddr>,
+    /// One for each worker, or none.
     listeners: Vec<TcpListener>,
+    admin: Option<TcpListener>,
     workers: usize,
-    log: Log,
-    store: Store,
-    directory: Directory,
+    backend: Backend,
     ingest: Arc<Ingest>,
     api: Api,
-    /// Kept locked for as long as anything in it is open.
-    folder: Folder,
 }
 
 impl App {
     /// Opens and binds everything, or says why not; nothing runs yet.
     pub(crate) fn build(mut config: Config) -> Result<App, Failure> {
-        let Backend::Embedded = config.backend;
         raise_file_limit();
-        // The store resolves its folder against it, and would panic.
-        std::env::current_dir().context("the working directory can't be read; was it deleted?")?;
-        let partitions = config.data.partitions;
-        let folder = Folder::open(&config.data.dir, partitions).map_err(anyhow::Error::new)?;
-        config.ensure_key()?;
-        let workers = worker_count(&config);
-        let (address, listeners) = listen(config.server.listen, workers)?;
-        let retention = Millis::from_secs(u64::from(config.data.retention_days) * 86_400);
-        let min_free_bytes = config.data.min_free_mib << 20;
-        let options = log::local::Options {
-            partitions,
-            segment_bytes: config.data.segment_mib << 20,
-            retention,
-            min_free_bytes,
-            ..log::local::Options::default()
+        let backend = match config.backend {
+            config::Backend::Embedded => Backend::embedded(&mut config)?,
+            config::Backend::Cluster => Backend::cluster(&config)?,
         };
-        let log = Log::Local(log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?);
-        let folder_of_store = folder.path().join("store");
-        let options = store::local::Options { folder: folder_of_store, retention, min_free_bytes: min_free_bytes / 2 };
-        let store = Store::Local(store::local::Store::open(&options, log.clone()).map_err(anyhow::Error::new)?);
-        let directory = Directory::new(store.clone());
+        let workers = worker_count(&config, backend.log.partitions(Topic::Deliveries));
+        let (address, listeners) = match config.server.roles.contains(&Role::Api) {
+            true => listen(config.server.listen, workers).map(|(address, listeners)| (Some(address), listeners))?,
+            false => (None, Vec::new()),
+        };
+        let admin = config.server.admin_listen.0.map(admin::bind).transpose()?;
+        let Backend { log, store, directory, .. } = &backend;
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), ids));
         let api = Api::new(ApiParts {
@@ -84,12 +69,24 @@ impl App {
             limits: ApiLimits::default(),
         })
         .context("the system's randomness can't be read")?;
-        Ok(App { config, address, listeners, workers, log, store, directory, ingest, api, folder })
+        Ok(App { config, address, listeners, admin, workers, backend, ingest, api })
     }
 
-    /// Where the API listens.
+    /// Where the API listens; empty for a process that does not serve it.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.address.map(|address| format!("http://{address}")).unwrap_or_default()
+    }
+
+    /// Says on stdout where it can be reached, once it can.
+    pub(crate) fn announce(&self) -> Result<(), Failure> {
+        if let Some(listener) = &self.admin {
+            println!("admin on http://{}", listener.local_addr().context("the port can't be read")?);
+        }
+        match self.address {
+            Some(address) => println!("listening on http://{address}"),
+            None => println!("running without an API"),
+        }
+        Ok(())
     }
 
     /// The administrator's key.
@@ -99,29 +96,47 @@ impl App {
 
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let App { config, listeners, workers, log, store, directory, ingest, api, folder, .. } = self;
+        let App { config, listeners, admin, workers, backend, ingest, api, .. } = self;
+        let Backend { log, store, directory, names, mut keep } = backend;
+        let told = stop.clone();
+        keep.follow(&directory, move |error| {
+            tracing::error!(%error, "changes of the configuration can't be followed; stopping");
+            told.cancel();
+        });
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
-        let partitions: Vec<Partition> = (0..log.partitions(Topic::Deliveries)).map(Partition).collect();
-        if roles.contains(&Role::Router) {
-            let router = Router { log: log.clone(), store: store.clone(), ingest: ingest.clone() };
-            let (partitions, stop) = (partitions.clone(), stop.clone());
-            threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, partitions, stop))?))?);
+        if let Some(listener) = admin {
+            let admin = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), stop: stop.clone() };
+            threads.push(spawn("admin", stop.clone(), move |runtime| runtime.block_on(admin::serve(listener, admin)))?);
         }
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let deliver = roles.contains(&Role::Deliver).then(|| {
-                let parts = Deliverer { log: log.clone(), store: store.clone(), directory: directory.clone(), ingest: ingest.clone() };
-                let own = partitions.iter().copied().filter(|partition| usize::from(partition.0) % workers == index);
-                (parts, deliverer_options(&config, own.collect(), workers, drain))
+        let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
+        if roles.contains(&Role::Router) {
+            let sources = config.sources.iter().zip(0..).map(|(source, index)| (Topic::Source(index), source.reading()));
+            for (topic, reading) in [(Topic::Events, Reading::default())].into_iter().chain(sources) {
+                let consumer = consumers(Group::Router, topic, 1)?.pop().context("a router has a consumer")?;
+                let (log, store, ingest) = (log.clone(), store.clone(), ingest.clone());
+                let router = Router { consumer, log, store, ingest, reading };
+                let stop = stop.clone();
+                threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, stop))?))?);
+            }
+        }
+        let mut deliveries =
+            if roles.contains(&Role::Deliver) { consumers(Group::Deliver, Topic::Deliveries, workers)? } else { Vec::new() };
+        let mut listeners = listeners.into_iter();
+        for index in 0..workers {
+            let deliver = deliveries.pop().map(|consumer| {
+                let options = deliverer_options(&config, log.partitions(Topic::Deliveries), workers, drain);
+                let (log, store, directory, ingest) = (log.clone(), store.clone(), directory.clone(), ingest.clone());
+                (Deliverer { consumer, log, store, directory, ingest }, options)
             });
-            let serve = roles.contains(&Role::Api).then(|| (listener, postrider_api::router(api.clone())));
+            let serve = listeners.next().map(|listener| (listener, postrider_api::router(api.clone())));
             let worker = Worker { deliver, serve, drain, stop: stop.clone() };
             threads.push(spawn(&format!("worker-{index}"), stop.clone(), move |runtime| runtime.block_on(worker.run()))?);
         }
-        drop((log, store, directory, ingest, api));
+        drop((deliveries, log, store, directory, ingest, api));
         let ends: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
-        drop(folder);
+        drop(keep);
         ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)
     }
 }
@@ -210,14 +225,14 @@ fn join(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow!("{name} panicked; see the log above"))?.with_context(|| format!("{name} failed"))
 }
 
-fn worker_count(config: &Config) -> usize {
+fn worker_count(config: &Config, partitions: u16) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let asked = if config.server.workers == 0 { cores } else { config.server.workers };
-    asked.clamp(1, usize::from(config.data.partitions))
+    asked.clamp(1, usize::from(partitions))
 }
 
-fn deliverer_options(config: &Config, partitions: Vec<Partition>, workers: usize, drain: Duration) -> DelivererOptions {
-    let share = usize::from(config.data.partitions);
+fn deliverer_options(config: &Config, partitions: u16, workers: usize, drain: Duration) -> DelivererOptions {
+    let share = usize::from(partitions);
     let in_flight = config.limits.in_flight / share;
     let limits = shard::Limits {
         pool: (config.limits.memory_mib << 20) / share,
@@ -225,7 +240,7 @@ fn deliverer_options(config: &Config, partitions: Vec<Partition>, workers: usize
         suspects: in_flight.div_ceil(2),
         ..shard::Limits::default()
     };
-    DelivererOptions { partitions, limits, egress: egress(config, workers), drain }
+    DelivererOptions { limits, egress: egress(config, workers), drain }
 }
 
 fn egress(config: &Config, workers: usize) -> postrider_egress::Options {

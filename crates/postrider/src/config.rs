@@ -1,5 +1,6 @@
 //! The configuration: defaults, a file, the environment, in this order.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
 use ipnet::IpNet;
 use postrider_core::secret::Secret;
+use postrider_ingest::{self as ingest, Reading, TypeOf};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -18,6 +20,10 @@ use crate::failure::Failure;
 /// Every key with its default and what it means.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
+/// What the names of librdkafka's properties have in them whose values nobody is to see.
+const SECRET_PROPERTIES: [&str; 5] = ["password", "secret", "ssl.key", "oauthbearer.config", "jaas"];
+/// The one table whose keys are not ours to name.
+const FREE: &str = "kafka.properties.";
 const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
 const KEY_FILE: &str = "api-key";
 
@@ -26,8 +32,11 @@ const KEY_FILE: &str = "api-key";
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) backend: Backend,
+    pub(crate) sources: Vec<Source>,
     pub(crate) server: Server,
     pub(crate) data: Data,
+    pub(crate) kafka: Kafka,
+    pub(crate) scylla: Scylla,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) egress: Egress,
@@ -35,11 +44,46 @@ pub(crate) struct Config {
 }
 
 /// `backend`
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Backend {
     /// Log and store in a folder of this machine.
     Embedded,
+    /// Kafka and ScyllaDB.
+    Cluster,
+}
+
+/// One of `[[sources]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) topic: String,
+    pub(crate) tenant: String,
+    pub(crate) format: SourceFormat,
+    pub(crate) event_type: Option<String>,
+}
+
+/// What the values of a source are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SourceFormat {
+    /// An event, or its data.
+    Json,
+    /// CloudEvents.
+    CloudEvents,
+}
+
+impl Source {
+    /// How its records are read.
+    pub(crate) fn reading(&self) -> Reading {
+        let format = match (self.format, &self.event_type) {
+            (SourceFormat::CloudEvents, _) => ingest::Format::CloudEvent,
+            (SourceFormat::Json, None) => ingest::Format::Event,
+            (SourceFormat::Json, Some(at)) if at.starts_with('/') => ingest::Format::Data(TypeOf::Pointer(at.clone())),
+            (SourceFormat::Json, Some(fixed)) => ingest::Format::Data(TypeOf::Fixed(fixed.clone())),
+        };
+        Reading { tenant: Some(self.tenant.clone()), format }
+    }
 }
 
 /// `[server]`
@@ -47,9 +91,31 @@ pub(crate) enum Backend {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: AdminAddress,
     pub(crate) roles: Vec<Role>,
     pub(crate) workers: usize,
     pub(crate) drain_seconds: u64,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdminAddress(pub(crate) Option<SocketAddr>);
+
+impl<'de> Deserialize<'de> for AdminAddress {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<AdminAddress, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(AdminAddress(None));
+        }
+        let address = text.parse().map_err(|error| serde::de::Error::custom(format!("`{text}` is no address and port: {error}")))?;
+        Ok(AdminAddress(Some(address)))
+    }
+}
+
+impl Serialize for AdminAddress {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.map(|address| address.to_string()).unwrap_or_default())
+    }
 }
 
 /// What a process does.
@@ -73,6 +139,32 @@ pub(crate) struct Data {
     pub(crate) retention_days: u32,
     pub(crate) min_free_mib: u64,
     pub(crate) segment_mib: u64,
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kafka {
+    pub(crate) brokers: String,
+    pub(crate) prefix: String,
+    pub(crate) partitions: u16,
+    pub(crate) replication_factor: u16,
+    pub(crate) instance_id: String,
+    /// Some are passwords.
+    pub(crate) properties: BTreeMap<String, Secret>,
+}
+
+/// `[scylla]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scylla {
+    pub(crate) nodes: Vec<String>,
+    pub(crate) keyspace: String,
+    pub(crate) replication_factor: u16,
+    pub(crate) username: String,
+    pub(crate) password: Secret,
+    pub(crate) ca: PathBuf,
+    pub(crate) datacenter: String,
 }
 
 /// `[limits]`
@@ -142,6 +234,7 @@ impl Config {
         config.data.dir = dir.to_owned();
         config.data.min_free_mib = 16;
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.server.admin_listen = AdminAddress(None);
         config.auth.bootstrap_key = Secret::new("demo");
         config.allow_loopback();
         config
@@ -183,8 +276,11 @@ impl Config {
     /// The configuration as TOML with its secrets hidden.
     pub(crate) fn masked(&self) -> Result<String, Failure> {
         let mut shown = self.clone();
-        if !shown.auth.bootstrap_key.reveal().is_empty() {
-            shown.auth.bootstrap_key = Secret::new("********");
+        let secret_properties =
+            shown.kafka.properties.iter_mut().filter(|(name, _)| SECRET_PROPERTIES.iter().any(|part| name.contains(part)));
+        let secrets = secret_properties.map(|(_, value)| value).chain([&mut shown.auth.bootstrap_key, &mut shown.scylla.password]);
+        for secret in secrets.filter(|secret| !secret.reveal().is_empty()) {
+            *secret = Secret::new("********");
         }
         Ok(toml::to_string(&shown).context("the configuration can't be shown")?)
     }
@@ -202,6 +298,16 @@ impl Config {
             }
             _ if self.limits.connections < self.limits.in_flight => {
                 wrong("limits.connections", "must be at least limits.in_flight, as each attempt has a connection")
+            }
+            _ if !(1..=1024).contains(&self.kafka.partitions) => wrong("kafka.partitions", "must lie between 1 and 1024"),
+            _ if self.kafka.replication_factor == 0 => wrong("kafka.replication_factor", "must be at least 1"),
+            _ if self.scylla.replication_factor == 0 => wrong("scylla.replication_factor", "must be at least 1"),
+            _ if self.scylla.nodes.is_empty() => wrong("scylla.nodes", "must name at least one server"),
+            _ if !self.sources.is_empty() && self.backend == Backend::Embedded => {
+                wrong("sources", "need backend = \"cluster\": they are Kafka topics")
+            }
+            _ if self.sources.iter().any(|source| source.format == SourceFormat::CloudEvents && source.event_type.is_some()) => {
+                wrong("sources.event_type", "is for format = \"json\": a CloudEvent has a type of its own")
             }
             _ if tracing_subscriber::EnvFilter::try_new(&self.tracing.filter).is_err() => {
                 wrong("tracing.filter", "is not a filter, such as \"info\" or \"postrider_engine=debug,info\"")
@@ -227,7 +333,7 @@ fn check_keys(table: &toml::Table, file: &Path) -> Result<(), Failure> {
     let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are TOML");
     let known = paths(&defaults);
     for path in paths(table) {
-        if !known.contains(&path) {
+        if !known.contains(&path) && !path.starts_with(FREE) {
             let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, &path).total_cmp(&strsim::jaro_winkler(b, &path)));
             let hint = nearest.map(|key| format!("; the nearest key is `{key}`")).unwrap_or_default();
             return Err(Failure::Usage(format!("{}: unknown key `{path}`{hint}", file.display())));

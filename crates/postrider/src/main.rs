@@ -2,7 +2,9 @@
 //!
 //! Each command is one file in `commands`; [`app::App`] is the server that `dev`, `serve` and `demo` run.
 
+mod admin;
 mod app;
+mod backend;
 mod client;
 mod commands;
 mod config;

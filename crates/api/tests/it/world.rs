@@ -53,11 +53,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let folder = Folder::open(&dir.path().join("data"), PARTITIONS).unwrap();
         let options = local::Options { partitions: PARTITIONS, ..local::Options::default() };
-        let log = Log::Local(local::Log::open(&folder.path().join("log"), options).unwrap());
+        let local_log = local::Log::open(&folder.path().join("log"), options).unwrap();
         let options =
             store::Options { folder: folder.path().join("store"), retention: Millis::from_secs(30 * 86_400), min_free_bytes: 1 << 20 };
-        let store = Store::Local(store::Store::open(&options, log.clone()).unwrap());
-        let directory = Directory::new(store.clone());
+        let store = Store::Local(store::Store::open(&options, local_log.clone()).unwrap());
+        let log = Log::Local(local_log);
+        let directory = Directory::new(store.clone(), log.clone());
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), Ids::new().unwrap()));
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
         let parts = ApiParts { ingest, store: store.clone(), directory, egress, key: Secret::new(KEY), limits };
@@ -96,13 +97,19 @@ impl World {
 
     fn consumer(&self, topic: Topic) -> Consumer {
         let group = if topic == Topic::Events { Group::Router } else { Group::Deliver };
-        self.log.consumer(group, topic, (0..PARTITIONS).map(Partition).collect()).unwrap()
+        self.log.consumers(group, topic, 1).unwrap().remove(0)
     }
 
     /// All records of a topic so far.
     pub(crate) async fn records(&self, topic: Topic) -> Vec<Record> {
         // Marks at the end of every partition tell when everything before them was read.
-        let mark = |partition| Append { topic, partition: Partition(partition), meta: Bytes::new(), payload: Bytes::from_static(b"mark") };
+        let mark = |partition| Append {
+            topic,
+            partition: Partition(partition),
+            meta: Bytes::new(),
+            payload: Bytes::from_static(b"mark"),
+            failure: None,
+        };
         let marks = self.log.append((0..PARTITIONS).map(mark).collect()).await.unwrap();
         let (mut records, mut missing) = (Vec::new(), marks.len());
         let mut consumer = self.consumer(topic);

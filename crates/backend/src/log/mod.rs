@@ -3,6 +3,7 @@
 //! A record belongs to a topic and one of its partitions. Its [`Offset`] grows along the partition but is not
 //! contiguous. Within a group a partition has one reader at a time.
 
+pub mod kafka;
 pub mod local;
 
 use bytes::Bytes;
@@ -12,24 +13,41 @@ use postrider_core::time::Time;
 use std::io;
 use std::path::PathBuf;
 
-/// What a record is about. The numbers are on disk.
+use crate::store::Body;
+
+/// What a record is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
 pub enum Topic {
     /// Events that are still to be routed to endpoints.
-    Events = 1,
+    Events,
     /// Deliveries, partitioned by endpoint.
-    Deliveries = 2,
+    Deliveries,
     /// Deliveries that were given up, and records that could not be read.
-    DeadLetters = 3,
+    DeadLetters,
+    /// Changes of the configuration, by the key of what changed. Only in Kafka: see [`Log::changes`].
+    Config,
+    /// What others write, by its place among the configured sources. Only in Kafka.
+    Source(u16),
 }
 
 impl Topic {
-    /// Every topic.
+    /// The topics that every log has.
     pub const ALL: [Topic; 3] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters];
+    /// The topics that are postrider's own in Kafka.
+    pub const OURS: [Topic; 4] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Config];
+
+    /// The number that stands for it on disk.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Topic::Events => 1,
+            Topic::Deliveries => 2,
+            Topic::DeadLetters => 3,
+            Topic::Config | Topic::Source(_) => unreachable!("a local log has no partition of {self:?} that a record could be in"),
+        }
+    }
 
     pub(crate) fn from_number(number: u8) -> Option<Topic> {
-        Topic::ALL.into_iter().find(|topic| *topic as u8 == number)
+        Topic::ALL.into_iter().find(|topic| topic.number() == number)
     }
 }
 
@@ -63,6 +81,30 @@ pub struct Append {
     pub meta: Bytes,
     /// Carried as it is.
     pub payload: Bytes,
+    /// For a dead letter that could not be read: which record it was, and why.
+    pub failure: Option<Box<Failure>>,
+}
+
+/// A record that could not be read, for whoever looks at the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The topic it was read from, as the log names it.
+    pub topic: String,
+    /// The partition it was read from.
+    pub partition: Partition,
+    /// Its place.
+    pub offset: Offset,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a record that others wrote carries beside its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its headers, in order.
+    pub headers: Vec<(String, Bytes)>,
 }
 
 /// A record that was read.
@@ -76,10 +118,12 @@ pub struct Record {
     pub offset: Offset,
     /// When it was appended.
     pub at: Time,
-    /// As appended.
+    /// As appended; empty when others wrote the record.
     pub meta: Bytes,
     /// As appended.
     pub payload: Bytes,
+    /// What others wrote, where it was not postrider that wrote the record.
+    pub foreign: Option<Box<Foreign>>,
 }
 
 /// What a consumer is told next.
@@ -90,8 +134,11 @@ pub enum Consumed {
     /// The next unfinished records, those of one partition in append order: at most 512, and no more once they
     /// carry 1 MiB.
     Records(Vec<Record>),
+    /// Another consumer is to have the partition: finish what is under way, commit, then [`Consumer::release`] it.
+    /// Whoever takes too long loses it.
+    Revoking(Partition),
     /// The partition is no longer this consumer's: send nothing more of it, commit nothing more.
-    Revoked(Partition),
+    Lost(Partition),
 }
 
 /// The log did not do what was asked.
@@ -144,6 +191,8 @@ pub enum LogError {
 pub enum Log {
     /// Segment files in the data folder.
     Local(local::Log),
+    /// Topics of a Kafka cluster.
+    Kafka(kafka::Log),
 }
 
 impl Log {
@@ -151,6 +200,24 @@ impl Log {
     pub fn partitions(&self, topic: Topic) -> u16 {
         match self {
             Log::Local(log) => log.partitions(topic),
+            Log::Kafka(log) => log.partitions(topic),
+        }
+    }
+
+    /// What `topic` is called where it is kept.
+    pub fn name(&self, topic: Topic) -> String {
+        match self {
+            Log::Local(_) => format!("{topic:?}").to_lowercase(),
+            Log::Kafka(log) => log.name(topic),
+        }
+    }
+
+    /// Where the body of an event that came with `record` lies: in this log, where the log keeps it as long as the
+    /// event's row is kept.
+    pub fn body(&self, record: &Record) -> Body {
+        match self {
+            Log::Local(_) => Body::At(record.offset),
+            Log::Kafka(_) => Body::Inline(record.payload.clone()),
         }
     }
 
@@ -162,24 +229,16 @@ impl Log {
     pub async fn append(&self, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
         match self {
             Log::Local(log) => log.append(&records).await,
+            Log::Kafka(log) => log.append(&records).await,
         }
     }
 
-    /// Reads `partitions` of `topic` for `group`, from its last commits on.
-    ///
-    /// Two consumers of one group must not share a partition. Errors: [`LogError::NoPartition`].
-    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
+    /// Reads `topic` for `group`, from its last commits on: `count` consumers that share the partitions which the
+    /// group gives to this process. To be called once for each group and topic.
+    pub fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
         match self {
-            Log::Local(log) => log.consumer(group, topic, partitions).map(Consumer::Local),
-        }
-    }
-
-    /// Reads the one record at `offset`, as an append or a record gave it; `None` when retention has removed it.
-    ///
-    /// Needs a Tokio runtime. Errors: [`LogError::Damaged`], [`LogError::Unreadable`].
-    pub async fn read(&self, offset: Offset) -> Result<Option<Record>, LogError> {
-        match self {
-            Log::Local(log) => log.read(offset).await,
+            Log::Local(log) => Ok(log.consumers(group, topic, count)?.into_iter().map(Consumer::Local).collect()),
+            Log::Kafka(log) => Ok(log.consumers(group, topic, count)?.into_iter().map(Consumer::Kafka).collect()),
         }
     }
 
@@ -187,28 +246,37 @@ impl Log {
     pub fn health(&self) -> Result<(), String> {
         match self {
             Log::Local(log) => log.health(),
+            Log::Kafka(log) => log.health(),
         }
     }
 
-    /// The end of what is durable.
-    pub fn appended(&self) -> Offset {
+    /// Tells every process that the object `key` changed; `value` says how. Returns when that is durable.
+    ///
+    /// A local log has one process, which knows already. Errors: [`LogError::Unavailable`].
+    pub async fn announce(&self, key: &str, value: Bytes) -> Result<(), LogError> {
         match self {
-            Log::Local(log) => log.appended(),
+            Log::Local(_) => Ok(()),
+            Log::Kafka(log) => log.announce(key, value).await,
         }
     }
 
-    /// The oldest place that retention has kept.
-    pub fn oldest(&self) -> Offset {
+    /// Follows what processes announce, this one included, from now on; `None` for a local log, which has one process.
+    ///
+    /// Errors: [`LogError::Unavailable`].
+    pub async fn changes(&self) -> Result<Option<kafka::Tail>, LogError> {
         match self {
-            Log::Local(log) => log.oldest(),
+            Log::Local(_) => Ok(None),
+            Log::Kafka(log) => log.changes().await.map(Some),
         }
     }
 
-    /// How far `group` is behind in `topic`: the bytes from its oldest unread record to the end, zero when it has
-    /// read everything.
+    /// How far `group` is behind in `topic`, zero when it has finished everything. Locally: the bytes from its oldest
+    /// unread record to the end. In Kafka: the records between, in the partitions that this process reads, as of a
+    /// second ago.
     pub fn lag(&self, group: Group, topic: Topic) -> u64 {
         match self {
             Log::Local(log) => log.lag(group, topic),
+            Log::Kafka(log) => log.lag(group, topic),
         }
     }
 }
@@ -218,6 +286,8 @@ impl Log {
 pub enum Consumer {
     /// Of a [`local::Log`].
     Local(local::Consumer),
+    /// Of a [`kafka::Log`].
+    Kafka(kafka::Consumer),
 }
 
 impl Consumer {
@@ -227,6 +297,7 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Consumed, LogError> {
         match self {
             Consumer::Local(consumer) => consumer.next().await,
+            Consumer::Kafka(consumer) => consumer.next().await,
         }
     }
 
@@ -235,6 +306,42 @@ impl Consumer {
     pub fn commit(&mut self, partition: Partition, progress: &Progress) -> Result<(), LogError> {
         match self {
             Consumer::Local(consumer) => consumer.commit(partition, progress),
+            Consumer::Kafka(consumer) => consumer.commit(partition, progress),
+        }
+    }
+
+    /// Hands out no records of `partition` until [`Consumer::resume`].
+    pub fn pause(&mut self, partition: Partition) {
+        match self {
+            Consumer::Local(consumer) => consumer.pause(partition),
+            Consumer::Kafka(consumer) => consumer.pause(partition),
+        }
+    }
+
+    /// Hands out records of `partition` again.
+    pub fn resume(&mut self, partition: Partition) {
+        match self {
+            Consumer::Local(consumer) => consumer.resume(partition),
+            Consumer::Kafka(consumer) => consumer.resume(partition),
+        }
+    }
+
+    /// Gives up a partition after [`Consumed::Revoking`]: its last commit was made, nothing of it is under way.
+    pub fn release(&mut self, partition: Partition) {
+        match self {
+            // A local log takes no partition back, so it has nobody else to give it to.
+            Consumer::Local(consumer) => consumer.resume(partition),
+            Consumer::Kafka(consumer) => consumer.release(partition),
+        }
+    }
+
+    /// Gives up all partitions, so that others are given them at once. What was committed is durable then, or else
+    /// only has records read again.
+    pub async fn close(self) -> Result<(), LogError> {
+        match self {
+            // Committed positions are written with the log's next frame, at the latest when it is closed.
+            Consumer::Local(_) => Ok(()),
+            Consumer::Kafka(consumer) => consumer.close().await,
         }
     }
 }

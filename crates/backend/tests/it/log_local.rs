@@ -12,14 +12,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_backend::folder::OpenError;
 use postrider_backend::log::local::{self, Options};
-use postrider_backend::log::{Consumed, Group, Log, LogError, Topic};
+use postrider_backend::log::{Append, Consumed, Group, Log, LogError, Topic};
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::time::Millis;
 
-use crate::log_contract::{World, delivery, payloads, read, soon};
+use crate::log_contract::{World, as_local, delivery, finished, payloads, read, some, soon};
 
 const P0: Partition = Partition(0);
+const P1: Partition = Partition(1);
 
 /// The files of a log, by name.
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -53,19 +54,19 @@ async fn append(log: &Log, payloads: &[&'static str]) -> Vec<Offset> {
 }
 
 async fn everything(log: &Log, count: usize) -> Vec<Bytes> {
-    let mut consumer = log.consumer(Group::Router, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(log, Group::Router, Topic::Deliveries, &[P0]).unwrap();
     payloads(&read(&mut consumer, count).await)
 }
 
 /// The payloads up to and including `last`.
 async fn until(log: &Log, last: &str) -> Vec<Bytes> {
-    let mut consumer = log.consumer(Group::Router, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(log, Group::Router, Topic::Deliveries, &[P0]).unwrap();
     let mut found = Vec::new();
     while found.last().is_none_or(|found| found != last) {
         match soon(consumer.next()).await.unwrap() {
             Consumed::Records(records) => found.extend(payloads(&records)),
             Consumed::Assigned(..) => {}
-            Consumed::Revoked(partition) => panic!("{partition:?} was revoked"),
+            Consumed::Revoking(partition) | Consumed::Lost(partition) => panic!("{partition:?} was revoked"),
         }
     }
     found
@@ -76,9 +77,9 @@ async fn a_tail_torn_at_any_byte_is_cut_and_what_was_before_survives() {
     let world = World::local();
     let log = world.open();
     append(&log, &["first", "second"]).await;
-    let before = log.appended();
+    let before = as_local(&log).appended();
     append(&log, &["last"]).await;
-    for end in before.0..log.appended().0 {
+    for end in before.0..as_local(&log).appended().0 {
         let torn = world.crashed();
         OpenOptions::new().write(true).open(newest(torn.dir())).unwrap().set_len(end).unwrap();
         let log = torn.open();
@@ -94,10 +95,10 @@ async fn a_batch_that_was_never_synced_may_be_torn_anywhere() {
     let world = World::local();
     let log = world.open();
     append(&log, &["first"]).await;
-    let synced = log.appended();
+    let synced = as_local(&log).appended();
     append(&log, &["a", "b", "c"]).await;
     // A power cut keeps later pages of a batch and loses earlier ones, as it likes.
-    for at in synced.0..log.appended().0 {
+    for at in synced.0..as_local(&log).appended().0 {
         let torn = world.crashed();
         flip(&newest(torn.dir()), at);
         let log = torn.open();
@@ -140,8 +141,8 @@ async fn damage_in_an_older_segment_is_refused_when_it_is_noticed() {
     let damaged = world.crashed();
     flip(&damaged.dir().join(oldest.file_name().unwrap()), offsets[1].0 + 100);
     let log = damaged.open();
-    assert!(matches!(log.read(offsets[1]).await, Err(LogError::Damaged { at, .. }) if at == offsets[1].0));
-    assert!(log.read(offsets[2]).await.unwrap().is_some());
+    assert!(matches!(as_local(&log).read(offsets[1]).await, Err(LogError::Damaged { at, .. }) if at == offsets[1].0));
+    assert!(as_local(&log).read(offsets[2]).await.unwrap().is_some());
 
     let shortened = world.crashed();
     let oldest = shortened.dir().join(oldest.file_name().unwrap());
@@ -154,17 +155,17 @@ async fn damage_in_an_older_segment_is_refused_when_it_is_noticed() {
 async fn a_segment_that_was_never_finished_being_made_is_made_again() {
     let world = World::local();
     let log = world.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     let offsets = append(&log, &["a", "b"]).await;
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     append(&log, &["c"]).await;
-    let end = log.appended().0;
+    let end = as_local(&log).appended().0;
     for content in [&b""[..], b"half a checkpoint"] {
         let crashed = world.crashed();
         fs::write(crashed.dir().join(format!("{end:020}.log")), content).unwrap();
         let log = crashed.open();
         append(&log, &["d"]).await;
-        let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+        let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
         assert_eq!(payloads(&read(&mut consumer, 3).await), ["b", "c", "d"]);
     }
     let first = World::local();
@@ -189,7 +190,7 @@ async fn expired_segments_leave_the_folder() {
     })
     .await;
     // A group that holds nothing back goes on where the log begins.
-    let first = log.oldest();
+    let first = as_local(&log).oldest();
     append(&log, &["new"]).await;
     let found = until(&log, "new").await.len();
     assert!(found < 5 && first > Offset(0), "{found}");
@@ -201,7 +202,7 @@ async fn expired_segments_leave_the_folder() {
 async fn commits_outlive_the_segments_they_were_written_in() {
     let world = World::local();
     let log = world.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     let offsets = append(&log, &["a", "b"]).await;
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     for _ in 0..5 {
@@ -210,7 +211,7 @@ async fn commits_outlive_the_segments_they_were_written_in() {
     assert!(files(world.dir()).len() > 2);
     let crashed = world.crashed();
     let log = crashed.open();
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     assert_eq!(payloads(&read(&mut consumer, 1).await), ["b"]);
 }
 
@@ -225,10 +226,10 @@ async fn a_nearly_full_disk_takes_no_records_but_commits() {
     let words = log.append(vec![delivery(P0, "c")]).await.unwrap_err().to_string();
     assert!(words.contains("nearly full"), "{words}");
     assert!(log.health().unwrap_err().contains("nearly full"));
-    let mut consumer = log.consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     consumer.commit(P0, &Progress { from: offsets[1], to: offsets[1], unfinished: Vec::new() }).unwrap();
     drop((log, consumer));
-    let mut consumer = world.open().consumer(Group::Deliver, Topic::Deliveries, vec![P0]).unwrap();
+    let mut consumer = some(&world.open(), Group::Deliver, Topic::Deliveries, &[P0]).unwrap();
     assert_eq!(read(&mut consumer, 1).await[0].offset, offsets[1]);
 }
 
@@ -283,4 +284,76 @@ async fn on_a_small_disk() {
     };
     let read = everything(&log, acknowledged.len()).await;
     assert!(read.iter().zip(&acknowledged).all(|(payload, i)| payload[..4] == i.to_le_bytes()));
+}
+
+#[tokio::test]
+async fn an_acknowledged_record_survives_a_crash() {
+    let world = World::local();
+    let log = world.open();
+    let mut appended = Vec::new();
+    for i in 0..5 {
+        appended.extend(log.append(vec![delivery(P0, format!("{i}")), delivery(P1, "other")]).await.unwrap());
+        let crashed = world.crashed();
+        let after = crashed.open();
+        for (i, offset) in appended.iter().enumerate() {
+            let payload = as_local(&after).read(*offset).await.unwrap().unwrap().payload;
+            assert_eq!(payload, if i % 2 == 0 { (i / 2).to_string() } else { "other".into() });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_is_read_at_its_offset() {
+    let world = World::local();
+    let log = world.open();
+    assert_eq!(log.append(Vec::new()).await.unwrap(), []);
+    let before = as_local(&log).appended();
+    let record = Append { topic: Topic::DeadLetters, partition: Partition(3), meta: Bytes::new(), payload: Bytes::new(), failure: None };
+    let offsets = log.append(vec![record, delivery(P0, vec![7; 100_000])]).await.unwrap();
+    let first = as_local(&log).read(offsets[0]).await.unwrap().unwrap();
+    assert_eq!((first.topic, first.partition, first.offset, first.payload.len()), (Topic::DeadLetters, Partition(3), offsets[0], 0));
+    let second = as_local(&log).read(offsets[1]).await.unwrap().unwrap();
+    assert_eq!((&second.meta[..], &second.payload[..]), (&b"meta"[..], &[7; 100_000][..]));
+    assert!(second.at >= first.at && first.at.0 > 0);
+    assert!(before < offsets[0] && offsets[1] < as_local(&log).appended());
+    assert_eq!(as_local(&log).read(as_local(&log).appended()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn retention_removes_what_is_old_and_never_what_is_unread() {
+    let world = World::local().with(|options| options.retention = Millis(0));
+    let log = world.open();
+    let mut offsets = Vec::new();
+    for i in 0..200_u32 {
+        let partition = if i == 0 { P1 } else { P0 };
+        offsets.extend(log.append(vec![delivery(partition, vec![0; 1000])]).await.unwrap());
+    }
+    // One record of another partition is not finished, and it is the oldest.
+    some(&log, Group::Deliver, Topic::Deliveries, &[P0]).unwrap().commit(P0, &finished(offsets[150])).unwrap();
+    drop(log);
+    let log = world.open();
+    assert_eq!(as_local(&log).oldest(), Offset(0));
+    assert!(as_local(&log).read(offsets[0]).await.unwrap().is_some());
+
+    some(&log, Group::Deliver, Topic::Deliveries, &[P1]).unwrap().commit(P1, &finished(offsets[0])).unwrap();
+    soon(async {
+        while as_local(&log).oldest() == Offset(0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(as_local(&log).read(offsets[0]).await.unwrap(), None);
+    assert!(as_local(&log).oldest() <= offsets[151]);
+    let unread = read(&mut some(&log, Group::Deliver, Topic::Deliveries, &[P0, P1]).unwrap(), 49).await;
+    assert_eq!(unread.iter().map(|record| record.offset).collect::<Vec<_>>(), offsets[151..]);
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_exist_is_not_read_and_the_lag_is_what_lies_unread() {
+    let log = World::local().open();
+    assert!(matches!(some(&log, Group::Deliver, Topic::Deliveries, &[Partition(4)]), Err(LogError::NoPartition { .. })));
+    let config = Append { topic: Topic::Config, ..delivery(P0, "") };
+    assert!(matches!(log.append(vec![config]).await, Err(LogError::NoPartition { count: 0, .. })));
+    log.append((0..200).map(|_| delivery(P0, vec![0; 1000])).collect()).await.unwrap();
+    assert!(log.lag(Group::Deliver, Topic::Deliveries) > 200_000);
 }

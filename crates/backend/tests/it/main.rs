@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod blobs_contract;
+mod cluster;
 mod directory;
 mod log_contract;
 mod log_local;

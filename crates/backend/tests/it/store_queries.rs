@@ -79,7 +79,13 @@ async fn an_event_has_the_targets_of_all_chunks(world: World) {
 }
 
 async fn a_body_in_the_log_is_found(world: World) {
-    let append = Append { topic: Topic::Events, partition: Partition(0), meta: Bytes::new(), payload: Bytes::from_static(b"the body") };
+    let append = Append {
+        topic: Topic::Events,
+        partition: Partition(0),
+        meta: Bytes::new(),
+        payload: Bytes::from_static(b"the body"),
+        failure: None,
+    };
     let offset = world.log.append(vec![append]).await.unwrap()[0];
     let Write::Event(mut write) = event("t", uid(NOON, 1), 0, "a.b", &[1]) else { unreachable!() };
     write.row.body = Body::At(offset);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use postrider_backend::log::{self, Log};
+use postrider_backend::log::local as local_log;
 use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local};
 use postrider_core::attempt::{Answer, DeliveryState, Report};
 use postrider_core::delivery::{Backlogged, Delivery, Place};
@@ -31,14 +31,14 @@ pub(crate) const HERE: Partition = Partition(3);
 
 pub(crate) struct World {
     pub(crate) store: Store,
-    pub(crate) log: Log,
+    pub(crate) log: local_log::Log,
     pub(crate) dir: TempDir,
 }
 
 impl World {
     pub(crate) fn local() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::Local(log::local::Log::open(&dir.path().join("log"), log::local::Options::default()).unwrap());
+        let log = local_log::Log::open(&dir.path().join("log"), local_log::Options::default()).unwrap();
         World { store: open(&dir.path().join("store"), &log), log, dir }
     }
 
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-pub(crate) fn open(folder: &Path, log: &Log) -> Store {
+pub(crate) fn open(folder: &Path, log: &local_log::Log) -> Store {
     let options = local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY), min_free_bytes: 1 << 20 };
     Store::Local(local::Store::open(&options, log.clone()).unwrap())
 }

@@ -213,6 +213,11 @@ impl Shard {
         self.lanes.len()
     }
 
+    /// Whether attempts are in flight or writes not acknowledged.
+    pub fn is_busy(&self) -> bool {
+        self.in_flight > 0 || !self.out.unacked.is_empty()
+    }
+
     /// Whether it has a lane of this endpoint.
     pub fn knows(&self, endpoint: EndpointId) -> bool {
         self.lanes.contains_key(&endpoint)

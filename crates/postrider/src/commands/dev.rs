@@ -1,10 +1,10 @@
 //! `postrider dev`: a durable server for a developer's machine, with nothing to configure.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use crate::app::{self, App};
-use crate::config::Config;
+use crate::config::{AdminAddress, Config};
 use crate::failure::Failure;
 use crate::logging;
 
@@ -28,9 +28,15 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     config.server.listen = args.listen;
     config.allow_loopback();
     logging::start(&config.tracing);
+    if let Some(address) = config.server.admin_listen.0
+        && TcpListener::bind(address).is_err()
+    {
+        eprintln!("{address} (server.admin_listen) can't be listened on, so /livez and /readyz are not served");
+        config.server.admin_listen = AdminAddress(None);
+    }
     let app = App::build(config)?;
     let stop = app::terminated()?;
-    println!("listening on {}", app.url());
+    app.announce()?;
     println!("API key: {}", app.key().reveal());
     app.run(stop)
 }

@@ -5,6 +5,7 @@ mod demo;
 mod dev;
 mod endpoint;
 mod listen;
+mod migrate;
 mod replay;
 mod serve;
 mod tail;
@@ -30,6 +31,8 @@ enum Command {
     Dev(dev::Args),
     /// Run a server as a configuration file says.
     Serve(serve::Args),
+    /// Prepare Kafka and ScyllaDB for a cluster; safe to repeat.
+    Migrate(migrate::Args),
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Args),
@@ -52,6 +55,7 @@ impl Cli {
             Command::Demo(args) => demo::run(args),
             Command::Dev(args) => dev::run(args),
             Command::Serve(args) => serve::run(args),
+            Command::Migrate(args) => migrate::run(args),
             Command::Config(args) => config::run(args),
             Command::Listen(args) => listen::run(args),
             Command::Trigger(args) => trigger::run(args),

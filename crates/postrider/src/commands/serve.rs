@@ -27,6 +27,6 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     logging::start(&config.tracing);
     let app = App::build(config)?;
     let stop = app::terminated()?;
-    println!("listening on {}", app.url());
+    app.announce()?;
     app.run(stop)
 }

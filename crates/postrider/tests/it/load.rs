@@ -28,10 +28,15 @@ pub(crate) struct Load {
 impl Load {
     /// Sends `event(0)`, `event(1)` and so on.
     pub(crate) fn start(api: &Api, per_second: u32, event: impl Fn(u64) -> Value + Clone + Send + 'static) -> Load {
+        Load::over(vec![api.clone()], per_second, event)
+    }
+
+    /// The same over several servers in turn.
+    pub(crate) fn over(apis: Vec<Api>, per_second: u32, event: impl Fn(u64) -> Value + Clone + Send + 'static) -> Load {
         let stop = CancellationToken::new();
         let pace = Duration::from_secs(1) * CONNECTIONS as u32 / per_second;
         let senders = (0..CONNECTIONS).map(|first| {
-            let sending = send(api.clone(), pace, first, event.clone(), stop.clone());
+            let sending = send(apis.clone(), pace, first, event.clone(), stop.clone());
             tokio::spawn(sending)
         });
         Load { senders: senders.collect(), stop }
@@ -45,12 +50,13 @@ impl Load {
 }
 
 /// What is refused or cut off is not sent again, nor counted.
-async fn send(api: Api, pace: Duration, first: u64, event: impl Fn(u64) -> Value, stop: CancellationToken) -> BTreeSet<u64> {
+async fn send(apis: Vec<Api>, pace: Duration, first: u64, event: impl Fn(u64) -> Value, stop: CancellationToken) -> BTreeSet<u64> {
     let mut accepted = BTreeSet::new();
     let mut ticks = tokio::time::interval(pace);
     let mut n = first;
     while !stop.is_cancelled() {
         ticks.tick().await;
+        let api = &apis[(n / CONNECTIONS) as usize % apis.len()];
         let response = api.request(Method::POST, "/v1/events").json(&event(n)).send().await;
         match response.map(|response| response.status()) {
             Ok(StatusCode::ACCEPTED) => drop(accepted.insert(n)),

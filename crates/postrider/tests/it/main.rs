@@ -6,6 +6,7 @@
 mod bad_input;
 mod changes;
 mod cli;
+mod cluster;
 mod load;
 mod no_loss;
 mod outage;

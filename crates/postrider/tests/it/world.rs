@@ -56,9 +56,14 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Process {
+        Process::start_in(args, &[])
+    }
+
+    /// With these variables in its environment.
+    pub(crate) fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Process {
         let (output, errors) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
-        command.args(args).env("POSTRIDER_API_KEY", KEY).stdout(output.try_clone().unwrap()).stderr(errors.try_clone().unwrap());
+        command.args(args).env("POSTRIDER_API_KEY", KEY).envs(environment.iter().copied()).stdout(output.try_clone().unwrap()).stderr(errors.try_clone().unwrap());
         Process { child: command.spawn().unwrap(), output, errors }
     }
 
@@ -77,7 +82,11 @@ impl Process {
     }
 
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits until it has ended by itself.
@@ -171,7 +180,7 @@ impl Server {
     pub(crate) async fn at(home: Home) -> Server {
         let mut process = home.open("127.0.0.1:0");
         let address = process.address().await;
-        let api = Api { http: reqwest::Client::new(), url: format!("http://{address}") };
+        let api = Api::at(&format!("http://{address}"));
         Server { home, process, address, api }
     }
 
@@ -201,6 +210,10 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    pub(crate) fn at(url: &str) -> Api {
+        Api { http: reqwest::Client::new(), url: url.to_owned() }
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(KEY).timeout(Duration::from_secs(30))
     }

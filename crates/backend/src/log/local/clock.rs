@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use postrider_core::time::Time;
 
-pub(super) fn now() -> Time {
+pub(in crate::log) fn now() -> Time {
     static LATEST: AtomicU64 = AtomicU64::new(0);
     // A clock before 1970 reads as 1970.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;

@@ -1,6 +1,6 @@
 //! Reads a topic's partitions for a group: a cursor through the stream that leaves out what is not for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use postrider_core::offsets::Progress;
 use postrider_core::partition::Partition;
@@ -20,7 +20,7 @@ const MOST_RECORDS: usize = 512;
 /// No further record is handed out with this many bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// Reads some partitions of a topic for a group. Made by [`crate::log::Log::consumer`].
+/// Reads some partitions of a topic for a group. Made by [`Log::consumer`].
 #[derive(Debug)]
 pub struct Consumer {
     log: Log,
@@ -30,6 +30,8 @@ pub struct Consumer {
     partitions: BTreeMap<Partition, Progress>,
     /// Not told yet.
     assigned: VecDeque<Partition>,
+    /// One of these holds up all, as they lie in one stream.
+    paused: BTreeSet<Partition>,
     extents: watch::Receiver<Extents>,
     /// Everything before has been handed out.
     at: u64,
@@ -53,13 +55,16 @@ impl Consumer {
             partitions.iter().map(|&partition| (partition, ledger.progress(group, topic, partition))).collect();
         drop(ledger);
         let assigned = partitions.keys().copied().collect();
-        Consumer { group, topic, partitions, assigned, extents, at, chunk: Chunk::default(), reading: None, log }
+        Consumer { group, topic, partitions, assigned, paused: BTreeSet::new(), extents, at, chunk: Chunk::default(), reading: None, log }
     }
 
     pub(in crate::log) async fn next(&mut self) -> Result<Consumed, LogError> {
         if let Some(partition) = self.assigned.pop_front() {
             let progress = self.partitions.get(&partition).cloned().unwrap_or_default();
             return Ok(Consumed::Assigned(partition, progress));
+        }
+        if !self.paused.is_empty() {
+            return std::future::pending().await;
         }
         loop {
             let records = self.take();
@@ -78,6 +83,14 @@ impl Consumer {
         shared.ledger.lock().expect(UNPOISONED).commit(self.group, self.topic, partition, progress.clone());
         shared.queue.call();
         Ok(())
+    }
+
+    pub(in crate::log) fn pause(&mut self, partition: Partition) {
+        self.paused.insert(partition);
+    }
+
+    pub(in crate::log) fn resume(&mut self, partition: Partition) {
+        self.paused.remove(&partition);
     }
 
     /// Hands out what is in the chunk, as much as may go at once.

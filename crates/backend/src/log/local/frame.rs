@@ -32,7 +32,7 @@ pub(super) enum Kind {
 impl Kind {
     fn number(self) -> u8 {
         match self {
-            Kind::Record(topic) => topic as u8,
+            Kind::Record(topic) => topic.number(),
             Kind::Commit => 16,
             Kind::Checkpoint => 17,
             Kind::Mark => 18,
@@ -85,7 +85,7 @@ impl<'a> Encoded<'a> {
 
 /// A commit's meta.
 pub(super) fn commit_meta(group: Group, topic: Topic) -> [u8; 2] {
-    [group as u8, topic as u8]
+    [group as u8, topic.number()]
 }
 
 /// Reads what [`commit_meta`] made.

@@ -96,9 +96,9 @@ impl Ledger {
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let last = self.last.iter().map(|(&(topic, partition), offset)| (topic as u8, partition.0, offset.0)).collect();
+        let last = self.last.iter().map(|(&(topic, partition), offset)| (topic.number(), partition.0, offset.0)).collect();
         let standings = self.standings.iter().map(|(&(topic, partition, group), standing)| {
-            (topic as u8, partition.0, group as u8, standing.progress.encode(), standing.resume)
+            (topic.number(), partition.0, group as u8, standing.progress.encode(), standing.resume)
         });
         let snapshot = Snapshot { last, standings: standings.collect() };
         postcard::to_stdvec(&snapshot).expect("numbers and bytes always have a postcard form")

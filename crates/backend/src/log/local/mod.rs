@@ -4,7 +4,7 @@
 //! acknowledged when its bytes are synced; commits are written with the next batch and synced with the next record.
 //! `kill -9` loses nothing acknowledged, nor does a power cut on a disk that honours `fdatasync`.
 
-mod clock;
+pub(in crate::log) mod clock;
 mod consumer;
 mod extents;
 mod frame;
@@ -121,16 +121,14 @@ impl Log {
     }
 
     pub(super) fn partitions(&self, topic: Topic) -> u16 {
-        match topic {
-            Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.shared().options.partitions,
-        }
+        self.shared().partitions(topic)
     }
 
     pub(super) async fn append(&self, records: &[Append]) -> Result<Vec<Offset>, LogError> {
         let shared = self.shared();
         let now = clock::now();
         let mut frames = Vec::with_capacity(records.len());
-        for Append { topic, partition, meta, payload } in records {
+        for Append { topic, partition, meta, payload, failure: _ } in records {
             shared.check_partition(*topic, *partition)?;
             let size = meta.len().saturating_add(payload.len());
             if size > MAX_RECORD {
@@ -144,14 +142,27 @@ impl Log {
         shared.queue.append(&frames, Instant::now() + shared.options.append_timeout.into()).await
     }
 
-    pub(super) fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
+    pub(super) fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
+        let partitions = self.shared().options.partitions;
+        (0..count.max(1))
+            .map(|index| self.consumer(group, topic, (0..partitions).map(Partition).skip(index).step_by(count.max(1)).collect()))
+            .collect()
+    }
+
+    /// Reads `partitions` of `topic` for `group`; two consumers of one group must not share a partition.
+    ///
+    /// Errors: [`LogError::NoPartition`].
+    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
         for &partition in &partitions {
             self.shared().check_partition(topic, partition)?;
         }
         Ok(Consumer::new(self.clone(), group, topic, &partitions))
     }
 
-    pub(super) async fn read(&self, offset: Offset) -> Result<Option<Record>, LogError> {
+    /// Reads the one record at `offset`, as an append or a record gave it; `None` when retention has removed it.
+    ///
+    /// Needs a Tokio runtime. Errors: [`LogError::Damaged`], [`LogError::Unreadable`].
+    pub async fn read(&self, offset: Offset) -> Result<Option<Record>, LogError> {
         let shared = self.inner.shared.clone();
         let chunk = match shared.stream.in_memory(offset.0) {
             Some(chunk) => Some(chunk),
@@ -168,11 +179,13 @@ impl Log {
         }
     }
 
-    pub(super) fn appended(&self) -> Offset {
+    /// The end of what is durable.
+    pub fn appended(&self) -> Offset {
         Offset(self.shared().stream.end())
     }
 
-    pub(super) fn oldest(&self) -> Offset {
+    /// The oldest place that retention has kept.
+    pub fn oldest(&self) -> Offset {
         Offset(self.shared().stream.oldest())
     }
 
@@ -194,8 +207,16 @@ impl fmt::Debug for Log {
 }
 
 impl Shared {
+    /// One process has nobody to tell of changes, and others write only to Kafka.
+    fn partitions(&self, topic: Topic) -> u16 {
+        match topic {
+            Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.options.partitions,
+            Topic::Config | Topic::Source(_) => 0,
+        }
+    }
+
     fn check_partition(&self, topic: Topic, partition: Partition) -> Result<(), LogError> {
-        let count = self.options.partitions;
+        let count = self.partitions(topic);
         if partition.0 < count { Ok(()) } else { Err(LogError::NoPartition { topic, partition, count }) }
     }
 }
@@ -221,7 +242,7 @@ fn record_at(chunk: &Chunk, offset: Offset) -> Option<Record> {
 fn record(chunk: &Chunk, start: usize, topic: Topic, header: &Header) -> Record {
     let (meta, payload) = header.parts(&chunk.bytes, start);
     let offset = Offset(chunk.base + start as u64);
-    Record { topic, partition: header.partition, offset, at: header.at, meta, payload }
+    Record { topic, partition: header.partition, offset, at: header.at, meta, payload, foreign: None }
 }
 
 /// Runs what blocks away from the runtime's own thread.

@@ -25,7 +25,7 @@ use self::tables::{Tables, unavailable};
 use self::writer::{ClaimRow, Command, Writer};
 use super::{Claim, Finished, MAX_KEY, ObjectKind, StoreError, Write};
 use crate::folder::OpenError;
-use crate::log::Log;
+use crate::log::local::Log;
 
 /// Batches that wait for the writer at most; who brings more waits.
 const QUEUE: usize = 64;

@@ -1,0 +1,318 @@
+//! A reader's own thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
+//!
+//! librdkafka leaves it to us when a rebalance is answered, so nothing here waits: the hub goes on turning, and
+//! commits go out, while a partition is handed over.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use postrider_core::offsets::{Offset, Progress};
+use postrider_core::partition::Partition;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::Offset as Place;
+use rdkafka::{Message as _, TopicPartitionList};
+
+use super::commits::Commits;
+use super::consumer::Reader;
+use super::context::{self, Context, Turn};
+use super::inbox::Inbox;
+use super::lag::{self, Lag};
+use super::options::unusable;
+use super::slot::{self, Slot};
+
+/// Between two turns; also how long commits gather.
+const TURN: Duration = Duration::from_millis(30);
+/// A consumer that was asked for a partition has this long to finish with it.
+const HANDOVER: Duration = Duration::from_secs(5);
+/// The last commits of partitions that were given up have this long.
+const LAST_COMMITS: Duration = Duration::from_secs(2);
+/// Most that asking for committed offsets may take.
+const ASK: Duration = Duration::from_secs(3);
+/// The same complaint is told again after this time.
+const REPEAT: Duration = Duration::from_secs(30);
+
+/// A partition that this process reads.
+pub(super) struct Dealt {
+    pub(super) slot: Arc<Slot>,
+    /// Which of the inboxes.
+    owner: usize,
+}
+
+/// Partitions that go to others.
+struct Handover {
+    partitions: Vec<Partition>,
+    deadline: Instant,
+    /// They take no more commits; the last ones are on their way.
+    sealed: bool,
+}
+
+pub(super) struct Hub {
+    reader: Reader,
+    inboxes: Vec<Arc<Inbox>>,
+    consumer: Arc<BaseConsumer<Context>>,
+    dealt: BTreeMap<Partition, Dealt>,
+    commits: Commits,
+    /// Given by the group, and not read yet because it isn't known from where.
+    arriving: VecDeque<Vec<i32>>,
+    handover: Option<Handover>,
+    lag: Arc<Lag>,
+    complaint: Option<(String, Instant)>,
+}
+
+impl Hub {
+    /// Joins the group. Errors: in librdkafka's words.
+    pub(super) fn new(reader: Reader, inboxes: Vec<Arc<Inbox>>) -> Result<Hub, String> {
+        let config = reader.options.consumer(&reader.group, usize::from(reader.partitions));
+        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| unusable(&e).to_string())?;
+        consumer.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
+        Ok(Hub {
+            reader,
+            inboxes,
+            consumer: Arc::new(consumer),
+            dealt: BTreeMap::new(),
+            commits: Commits::default(),
+            arriving: VecDeque::new(),
+            handover: None,
+            lag: Arc::default(),
+            complaint: None,
+        })
+    }
+
+    pub(super) fn lag(&self) -> Arc<Lag> {
+        self.lag.clone()
+    }
+
+    /// Turns until all consumers are closed, then leaves the group.
+    pub(super) fn run(self) {
+        // Whatever ends this thread, nobody waits for it for ever.
+        let last_word = LastWord(self.inboxes.clone());
+        self.serve();
+        drop(last_word);
+    }
+
+    fn serve(mut self) {
+        let mut failure = None;
+        while failure.is_none() && !self.inboxes.iter().all(|inbox| inbox.is_settled()) {
+            failure = self.turn().err();
+        }
+        if let Some(reason) = failure {
+            tracing::error!(reason, group = self.reader.group, "reading from Kafka ends");
+            self.lose(self.dealt.keys().copied().collect());
+            self.inboxes.iter().for_each(|inbox| inbox.fail(&reason));
+        }
+        self.dealt.values().for_each(|dealt| dealt.slot.empty());
+        self.consumer.context().close();
+        // The last handle: it leaves the group, and others are given its partitions.
+        drop(self.consumer);
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        let polled = self.consumer.poll(TURN).map(|polled| polled.map(|message| message.partition()));
+        match polled {
+            Some(Ok(partition)) => return Err(format!("a record of partition {partition} came past its queue")),
+            Some(Err(KafkaError::MessageConsumptionFatal(_))) => return Err(self.fatal()),
+            Some(Err(error)) => self.complain(&error),
+            None => {}
+        }
+        while let Some(turn) = self.consumer.context().turn() {
+            match turn {
+                Turn::Assign(partitions) => self.arriving.push_back(partitions),
+                Turn::Revoke { partitions, lost } => self.revoke(partitions, lost),
+            }
+        }
+        self.arrive()?;
+        self.hand_over();
+        self.commits.take_answers(self.consumer.context(), &self.dealt);
+        self.commits.send(&self.consumer, &self.reader.name, &self.dealt);
+        self.measure();
+        self.settle();
+        Ok(())
+    }
+
+    fn fatal(&self) -> String {
+        let told = self.consumer.client().fatal_error();
+        let reason = told.map_or_else(|| "librdkafka does not say why".to_owned(), |(_, reason)| reason);
+        format!("Kafka does not let this process read on: {reason}")
+    }
+
+    /// Asks how far the group has come in what it gave us, and begins to read there.
+    fn arrive(&mut self) -> Result<(), String> {
+        if self.handover.is_some() {
+            return Ok(());
+        }
+        let Some(partitions) = self.arriving.front() else { return Ok(()) };
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.reader.name, *partition);
+        }
+        let starts = match self.consumer.committed_offsets(list, ASK).and_then(|committed| starts(&committed)) {
+            Ok(starts) => starts,
+            Err(error) => {
+                // Until that is known nothing can be read. The next turn asks again.
+                self.complain(&error);
+                return Ok(());
+            }
+        };
+        self.arriving.pop_front();
+        self.begin(starts)
+    }
+
+    fn begin(&mut self, starts: Vec<(Partition, Option<Progress>)>) -> Result<(), String> {
+        let mut list = TopicPartitionList::new();
+        let mut slots = Vec::new();
+        for (partition, start) in starts {
+            let number = i32::from(partition.0);
+            // Before it is assigned, so that no record comes past it.
+            let queue = self.consumer.split_partition_queue(&self.reader.name, number);
+            let queue = queue.ok_or_else(|| format!("partition {number} has no queue"))?;
+            let place = start.as_ref().map_or(Place::Invalid, |start| {
+                Place::Offset(i64::try_from(start.from.0).expect("it was a signed offset when it was committed"))
+            });
+            list.add_partition_offset(&self.reader.name, number, place).map_err(|error| error.to_string())?;
+            let owner = self.deal(&slots);
+            slots.push((owner, Slot::new(partition, start.unwrap_or_default(), queue, self.inboxes[owner].clone())));
+        }
+        if let Err(error) = context::assign(&self.consumer, &list) {
+            // The group has moved on meanwhile, and says so next.
+            slots.iter().for_each(|(_, slot)| slot.empty());
+            self.complain(&error);
+            return Ok(());
+        }
+        for (owner, slot) in slots {
+            self.inboxes[owner].assigned(slot.clone());
+            self.dealt.insert(slot.partition, Dealt { slot, owner });
+        }
+        tracing::info!(group = self.reader.group, partitions = self.dealt.len(), "partitions were assigned");
+        Ok(())
+    }
+
+    /// The open consumer with the fewest partitions.
+    fn deal(&self, fresh: &[(usize, Arc<Slot>)]) -> usize {
+        let count = |index: usize| {
+            let held = self.dealt.values().filter(|dealt| dealt.owner == index).count();
+            held + fresh.iter().filter(|(owner, _)| *owner == index).count()
+        };
+        let open = |index: &usize| !self.inboxes[*index].is_closed();
+        (0..self.inboxes.len()).filter(open).min_by_key(|index| count(*index)).unwrap_or(0)
+    }
+
+    fn revoke(&mut self, partitions: Vec<i32>, lost: bool) {
+        let partitions: Vec<Partition> = partitions.into_iter().filter_map(|number| u16::try_from(number).ok()).map(Partition).collect();
+        // What had not begun needs no handing over.
+        for arriving in &mut self.arriving {
+            arriving.retain(|number| !partitions.iter().any(|partition| i32::from(partition.0) == *number));
+        }
+        self.arriving.retain(|arriving| !arriving.is_empty());
+        if lost {
+            tracing::warn!(group = self.reader.group, partitions = partitions.len(), "partitions were lost to others");
+            self.handover = None;
+            self.lose(partitions.clone());
+            self.unassign(&partitions);
+            return;
+        }
+        for dealt in partitions.iter().filter_map(|partition| self.dealt.get(partition)) {
+            self.inboxes[dealt.owner].revoking(dealt.slot.clone());
+        }
+        self.handover = Some(Handover { partitions, deadline: Instant::now() + HANDOVER, sealed: false });
+    }
+
+    /// Moves a handover on: until all is released, then until all is committed.
+    fn hand_over(&mut self) {
+        let Some(handover) = &mut self.handover else { return };
+        if self.consumer.assignment_lost() {
+            let partitions = std::mem::take(&mut handover.partitions);
+            return self.revoke(partitions.iter().map(|partition| i32::from(partition.0)).collect(), true);
+        }
+        let dealt = || handover.partitions.iter().filter_map(|partition| self.dealt.get(partition));
+        let late = Instant::now() >= handover.deadline;
+        if !handover.sealed {
+            let done = dealt().all(|dealt| dealt.slot.is_released() || self.inboxes[dealt.owner].is_closed());
+            if done || late {
+                dealt().for_each(|dealt| dealt.slot.seal());
+                handover.sealed = true;
+                handover.deadline = Instant::now() + LAST_COMMITS;
+            }
+            return;
+        }
+        let committed = dealt().all(|dealt| dealt.slot.is_sent()) && self.commits.none_under_way();
+        if !committed && !late {
+            return;
+        }
+        let partitions = std::mem::take(&mut handover.partitions);
+        self.handover = None;
+        self.lose(partitions.clone());
+        self.unassign(&partitions);
+        tracing::info!(group = self.reader.group, partitions = partitions.len(), committed, "partitions were handed over");
+    }
+
+    /// Tells consumers what is not theirs any more, and commits nothing of it.
+    fn lose(&mut self, partitions: Vec<Partition>) {
+        for dealt in partitions.into_iter().filter_map(|partition| self.dealt.remove(&partition)) {
+            dealt.slot.lose();
+            if !dealt.slot.is_released() {
+                self.inboxes[dealt.owner].lost(dealt.slot);
+            }
+        }
+    }
+
+    fn unassign(&mut self, partitions: &[Partition]) {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.reader.name, i32::from(partition.0));
+        }
+        if let Err(error) = context::unassign(&self.consumer, &list) {
+            self.complain(&error);
+        }
+    }
+
+    fn measure(&self) {
+        let Some(standings) = self.consumer.context().standings() else { return };
+        let of = |dealt: &Dealt| standings.get(&i32::from(dealt.slot.partition.0)).map_or(0, |standing| lag::of(&dealt.slot, *standing));
+        self.lag.set(self.dealt.values().map(of).sum());
+    }
+
+    /// Lets those go that closed and whose commits are done.
+    fn settle(&self) {
+        let clean = |index: usize| self.dealt.values().all(|dealt| dealt.owner != index || dealt.slot.is_sent());
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            if inbox.is_closed() && clean(index) && self.commits.none_under_way() {
+                inbox.settle();
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &KafkaError) {
+        let reason = self.consumer.context().trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
+        self.consumer.context().trouble.forget();
+        if self.complaint.as_ref().is_none_or(|(told, at)| *told != reason || at.elapsed() > REPEAT) {
+            tracing::warn!(group = self.reader.group, reason, "Kafka can't be read at the moment; trying again");
+            self.complaint = Some((reason, Instant::now()));
+        }
+    }
+}
+
+/// Where reading begins in each partition; `None` where the group has never committed.
+fn starts(committed: &TopicPartitionList) -> Result<Vec<(Partition, Option<Progress>)>, KafkaError> {
+    let mut starts = Vec::new();
+    for element in committed.elements() {
+        element.error()?;
+        let partition = Partition(u16::try_from(element.partition()).expect("the log was opened with fewer partitions"));
+        let start = match element.offset() {
+            Place::Offset(offset) => u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata())),
+            Place::Beginning | Place::End | Place::Stored | Place::Invalid | Place::OffsetTail(_) => None,
+        };
+        starts.push((partition, start));
+    }
+    Ok(starts)
+}
+
+/// Tells consumers when the hub's thread ends, even by a panic.
+struct LastWord(Vec<Arc<Inbox>>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|inbox| inbox.fail("the thread that reads from Kafka has ended"));
+    }
+}

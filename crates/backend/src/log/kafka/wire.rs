@@ -1,0 +1,97 @@
+//! A record as Kafka carries it: the payload as value, our envelope in a header, and beside it what others read.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use postrider_core::offsets::Offset;
+use postrider_core::partition::Partition;
+use postrider_core::record::{Envelope, EventEnvelope};
+use postrider_core::time::Time;
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+
+use super::producer::Outgoing;
+use crate::log::{Append, Failure, Foreign, Record, Topic};
+
+/// The header that holds a record's meta; who has it was written by postrider.
+const META: &str = "postrider";
+
+/// `record` as it goes out to `topic`. A meta that can't be read, as a broken dead letter's, gives no key.
+pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
+    let headers = OwnedHeaders::new_with_capacity(8);
+    let (key, headers) = match record.topic {
+        Topic::Deliveries | Topic::DeadLetters => match Envelope::decode(&record.meta) {
+            Ok(envelope) => (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.traceparent)),
+            Err(_) => (None, headers),
+        },
+        Topic::Events | Topic::Source(_) => match EventEnvelope::decode(&record.meta) {
+            Ok(event) => {
+                let key = event.key.or(event.given_id).map_or_else(|| Cow::Owned(event.event.to_string()), Cow::Borrowed);
+                (Some(key), tell(headers, event.tenant, event.traceparent))
+            }
+            Err(_) => (None, headers),
+        },
+        Topic::Config => (None, headers),
+    };
+    let mut headers = headers.insert(header("content-type", b"application/json"));
+    // A dead letter without meta is a record of others, given up as it was.
+    if !record.meta.is_empty() || record.failure.is_none() {
+        headers = headers.insert(header(META, &record.meta));
+    }
+    if let Some(failure) = &record.failure {
+        headers = explain(headers, failure);
+    }
+    let size = record.meta.len() + record.payload.len();
+    Outgoing { topic, partition: record.partition, key, headers, payload: &record.payload, size }
+}
+
+/// A change of the configuration as it goes out.
+pub(super) fn change<'a>(topic: &'a str, partition: Partition, key: &'a str, value: &'a [u8]) -> Outgoing<'a> {
+    let headers = OwnedHeaders::new_with_capacity(1).insert(header("content-type", b"application/json"));
+    Outgoing { topic, partition, key: Some(Cow::Borrowed(key)), headers, payload: value, size: key.len() + value.len() }
+}
+
+fn tell(headers: OwnedHeaders, tenant: &str, traceparent: Option<&str>) -> OwnedHeaders {
+    let headers = headers.insert(header("tenant", tenant.as_bytes()));
+    match traceparent {
+        Some(traceparent) => headers.insert(header("traceparent", traceparent.as_bytes())),
+        None => headers,
+    }
+}
+
+fn explain(headers: OwnedHeaders, failure: &Failure) -> OwnedHeaders {
+    headers
+        .insert(header("failure-topic", failure.topic.as_bytes()))
+        .insert(header("failure-partition", failure.partition.0.to_string().as_bytes()))
+        .insert(header("failure-offset", failure.offset.0.to_string().as_bytes()))
+        .insert(header("failure-reason", failure.reason.as_bytes()))
+}
+
+fn header<'a>(key: &'a str, value: &'a [u8]) -> Header<'a, &'a [u8]> {
+    Header { key, value: Some(value) }
+}
+
+/// The record that `message` is; `None` for a tombstone that others wrote.
+pub(super) fn read(topic: Topic, partition: Partition, message: &BorrowedMessage<'_>, now: Time) -> Option<Record> {
+    let offset = place(message);
+    // -1 where the record was written without one.
+    let at = message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).map_or(now, Time);
+    let headers = message.headers();
+    let meta = headers.and_then(|headers| headers.iter().find(|header| header.key == META));
+    let (meta, foreign) = match (meta, message.payload()) {
+        (Some(meta), _) => (Bytes::copy_from_slice(meta.value.unwrap_or_default()), None),
+        (None, Some(_)) => {
+            let copy = |header: Header<'_, &[u8]>| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()));
+            let headers = headers.map(|headers| headers.iter().map(copy).collect()).unwrap_or_default();
+            (Bytes::new(), Some(Box::new(Foreign { key: message.key().map(Bytes::copy_from_slice), headers })))
+        }
+        (None, None) => return None,
+    };
+    let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    Some(Record { topic, partition, offset, at, meta, payload, foreign })
+}
+
+/// The offset of `message`.
+pub(super) fn place(message: &BorrowedMessage<'_>) -> Offset {
+    Offset(u64::try_from(message.offset()).expect("a record that was written has an offset"))
+}

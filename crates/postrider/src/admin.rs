@@ -1,0 +1,64 @@
+//! What operators and their load balancers ask: is it alive, is it ready, and if not, what is in the way.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use postrider_backend::log::Log;
+use postrider_backend::store::Store;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::Names;
+use crate::config::Role;
+
+/// How long a request may take to end once the server stops.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What the answers are made of.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+    pub(crate) names: Names,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Binds the operators' address.
+pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let words = || format!("server.admin_listen: {address} can't be listened on; is another server there? \"\" turns it off");
+    let listener = TcpListener::bind(address).with_context(words)?;
+    listener.set_nonblocking(true).with_context(words)?;
+    Ok(listener)
+}
+
+/// Answers on `listener` until the server has stopped.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin) -> anyhow::Result<()> {
+    let stop = admin.stop.clone();
+    let router = Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(admin);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    Ok(postrider_api::serve(listener, router, stop.cancelled_owned(), DRAIN).await?)
+}
+
+/// 200 when everything is there that this process needs, else 503.
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let dependencies = [(admin.names.log, admin.log.health()), (admin.names.store, admin.store.health())];
+    let stopping = admin.stop.is_cancelled();
+    let ready = !stopping && dependencies.iter().all(|(_, health)| health.is_ok());
+    let list: Vec<Value> = dependencies
+        .into_iter()
+        .map(|(name, health)| match health {
+            Ok(()) => json!({ "name": name, "state": "ok" }),
+            Err(reason) => json!({ "name": name, "state": "unavailable", "reason": reason }),
+        })
+        .collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({ "ready": ready, "stopping": stopping, "roles": admin.roles, "dependencies": list });
+    (status, Json(body)).into_response()
+}
