@@ -46,7 +46,7 @@ pub(super) fn start_kafka(dir: &Path, file: &Path) -> anyhow::Result<(Kafka, Str
 pub(super) fn start_scylla() -> anyhow::Result<(String, String)> {
     let [port] = ports::free()?;
     let arguments = ["-p".to_owned(), format!("127.0.0.1:{port}:9042")];
-    let limits = ["--smp", "1", "--memory", "1G", "--overprovisioned", "1", "--developer-mode", "1"];
+    let limits = ["--smp", "1", "--memory", "1G", "--overprovisioned", "1", "--developer-mode", "1", "--reactor-backend", "epoll"];
     let name = run("scylla", &arguments, image("scylladb/scylla:")?, &limits)?;
     Ok((format!("127.0.0.1:{port}"), name))
 }
