@@ -33,7 +33,7 @@ pub(crate) async fn lanes(store: Store, partition: Partition) -> Vec<Lane> {
 
 /// A page of a lane's backlog.
 pub(crate) async fn load(store: Store, tenure: Tenure, endpoint: EndpointId, from: Place, limit: usize) -> Option<Answered> {
-    match store.load(tenure.partition, endpoint, from, None, limit).await {
+    match store.load(tenure.partition, endpoint, from, Place::default(), None, limit).await {
         Ok(rows) => Some((tenure, Input::Loaded { endpoint, rows })),
         Err(error) => {
             tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");

@@ -1,7 +1,7 @@
 //! Registering, listing, changing and deleting endpoints.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
@@ -13,7 +13,6 @@ use postrider_core::secret::Secret;
 use postrider_ingest::clock;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::settings::{BY_OWNER, Settings, retry_value};
@@ -179,16 +178,18 @@ pub(crate) async fn show(State(api): State<Api>, id: Id) -> Result<Response, Pro
 pub(crate) async fn change(State(api): State<Api>, id: Id, request: Request) -> Result<Response, Problem> {
     let endpoint = id.endpoint()?;
     let patch = read_object(&api, request).await?;
-    let (refuse, refused) = oneshot::channel();
-    let changed = update(&api, endpoint, move |endpoint| match Settings::read_patched(endpoint, patch) {
-        Ok(settings) => settings.apply(endpoint, clock::now()),
+    let (tell, told) = mpsc::channel();
+    let changed = update(&api, endpoint, move |endpoint| {
+        let settings = Settings::read_patched(endpoint, patch.clone());
+        let refused = settings.map(|settings| settings.apply(endpoint, clock::now())).err();
         // Nobody listens any more if the client has gone.
-        Err(problem) => drop(refuse.send(problem)),
+        let _ = tell.send(refused);
     });
     let changed = changed.await?;
-    match refused.await {
-        Ok(problem) => Err(problem),
-        Err(_) => Ok(shown(&changed)),
+    // It was applied once more for each time that somebody else was quicker; the last counts.
+    match told.try_iter().last().flatten() {
+        Some(problem) => Err(problem),
+        None => Ok(shown(&changed)),
     }
 }
 
@@ -235,7 +236,7 @@ pub(crate) async fn disable(State(api): State<Api>, id: Id) -> Result<Response, 
 
 async fn set_status(api: &Api, id: &Id, status: Status) -> Result<Response, Problem> {
     let change = move |endpoint: &mut Endpoint| {
-        endpoint.status = status;
+        endpoint.status = status.clone();
         endpoint.updated_at = clock::now();
     };
     let changed = update(api, id.endpoint()?, change).await?;
@@ -243,11 +244,7 @@ async fn set_status(api: &Api, id: &Id, status: Status) -> Result<Response, Prob
 }
 
 /// Changes an endpoint that must exist.
-pub(super) async fn update(
-    api: &Api,
-    id: EndpointId,
-    change: impl FnOnce(&mut Endpoint) + Send + 'static,
-) -> Result<Arc<Endpoint>, Problem> {
+pub(super) async fn update(api: &Api, id: EndpointId, change: impl Fn(&mut Endpoint) + Send + 'static) -> Result<Arc<Endpoint>, Problem> {
     api.directory.update_endpoint(TENANT, id, change).await?.ok_or_else(|| no_endpoint(id))
 }
 

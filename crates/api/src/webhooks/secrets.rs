@@ -74,7 +74,7 @@ pub(crate) async fn rotate(State(api): State<Api>, id: Id, request: Request) -> 
     };
     let changed = update(&api, endpoint, move |endpoint| {
         let now = clock::now();
-        let secret = std::mem::replace(&mut endpoint.secret, new);
+        let secret = std::mem::replace(&mut endpoint.secret, new.clone());
         endpoint.previous = (grace > Millis(0)).then(|| PreviousSecret { secret, expires_at: now + grace });
         endpoint.updated_at = now;
     });

@@ -3,8 +3,12 @@
 //! Rows are written in batches and never read before they are written; events, attempts and ends lie in buckets of
 //! time, so that retention drops whole buckets. Read [`Store`] and [`Write`] first.
 
+mod codec;
 pub mod local;
+mod names;
+mod page;
 mod rows;
+pub mod scylla;
 
 use std::sync::Arc;
 
@@ -33,6 +37,8 @@ pub const MAX_PAGE: usize = 1000;
 pub enum Store {
     /// On this machine's disk.
     Local(local::Store),
+    /// In a cluster of ScyllaDB or Cassandra.
+    Scylla(scylla::Store),
 }
 
 /// One entry of a batch.
@@ -150,11 +156,11 @@ pub struct Finished {
 /// The store could not do what was asked. Nothing is retried inside; that is the caller's decision.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum StoreError {
-    /// The disk is full or failed, or the store is stopped. Whether a write took place is unknown; repeating it is safe.
+    /// The disk is full or failed, the store is stopped, or no node of a cluster can be reached. Whether a write took place is unknown; repeating it is safe.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
     /// No answer in time. Whether a write took place is unknown; repeating it is safe.
-    #[error("the store took longer than {seconds} s to {what}; its disk may be overloaded")]
+    #[error("the store took longer than {seconds} s to {what}; it may be overloaded")]
     Timeout {
         /// What was asked.
         what: &'static str,
@@ -162,7 +168,7 @@ pub enum StoreError {
         seconds: u64,
     },
     /// A row can't be read; it was damaged, or written by another build.
-    #[error("a row of the store can't be read ({0}); restore the data folder from a copy")]
+    #[error("a row of the store can't be read ({0}); restore it from a copy")]
     Damaged(String),
     /// A name is longer than keys may be.
     #[error("{what} must have at most {limit} bytes")]
@@ -178,15 +184,18 @@ macro_rules! either {
     ($self:ident, $store:ident => $call:expr) => {
         match $self {
             Store::Local($store) => $call,
+            Store::Scylla($store) => $call,
         }
     };
 }
 
 /// For the deliverer.
 impl Store {
-    /// Writes a batch, all or nothing, in the order of the calls of one caller.
+    /// Writes a batch, in the order of the calls of one caller. The local store writes all of it or nothing.
     ///
-    /// Returns when the batch survives the end of the process; with a `put` in it, also the loss of power.
+    /// Returns when the batch survives the end of the process; with a `put` in it, also the loss of power. A batch that
+    /// failed or was cut short may be there in part: a change of the backlog is there only if all that is no change of
+    /// the backlog is, and what an entry removes and puts goes together. Writing the batch again completes it.
     /// Errors: nothing of the batch may be assumed written or not written.
     pub async fn write(&self, batch: impl Into<Arc<[Write]>>) -> Result<(), StoreError> {
         let batch = batch.into();
@@ -200,15 +209,18 @@ impl Store {
 
     /// Up to `limit` (at most [`MAX_PAGE`]) rows of an endpoint's backlog in order, from place `from` on, up to and
     /// with order `until`.
+    ///
+    /// Nothing of the lane lies before `low` any more, what is being written included; a store may forget what was there.
     pub async fn load(
         &self,
         partition: Partition,
         endpoint: EndpointId,
         from: Place,
+        low: Place,
         until: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Backlogged>, StoreError> {
-        either!(self, store => store.load(partition, endpoint, from, until, limit).await)
+        either!(self, store => store.load(partition, endpoint, from, low, until, limit).await)
     }
 
     /// The backlog row of one event. Walks the endpoint's backlog, so it is for rare commands only.
@@ -311,6 +323,19 @@ impl Store {
         either!(self, store => store.delete_object(kind, tenant, id).await)
     }
 
+    /// Replaces a configuration object, or makes or deletes it, if it is `old`; `None` stands for no object. Says whether it was.
+    /// Of many calls at a time with one `old` at most one succeeds. Durable when it returns.
+    pub async fn swap_object(
+        &self,
+        kind: ObjectKind,
+        tenant: &str,
+        id: &str,
+        old: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<bool, StoreError> {
+        either!(self, store => store.swap_object(kind, tenant, id, old, new).await)
+    }
+
     /// Up to `limit` (at most [`MAX_PAGE`]) configuration objects with their ids, in order of the ids, behind `after`.
     pub async fn list_objects(
         &self,
@@ -322,7 +347,8 @@ impl Store {
         either!(self, store => store.list_objects(kind, tenant, after, limit).await)
     }
 
-    /// Drops what is older than the retention and says how many buckets went. The store does so by itself, too.
+    /// Drops what is older than the retention and says how many buckets went. The store does so by itself, too; one in a
+    /// cluster drops single rows by their age, and this does nothing.
     pub async fn expire(&self, now: Time) -> Result<usize, StoreError> {
         either!(self, store => store.expire(now).await)
     }

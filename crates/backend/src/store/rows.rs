@@ -204,6 +204,24 @@ pub fn state_of(last: Option<&AttemptRow>, end: Option<&EndRow>) -> DeliveryStat
     }
 }
 
+/// A delivery with what is known of it. `None` where neither rows of it exist nor an event that goes to its endpoint.
+pub(super) fn detail_of(id: DeliveryId, history: History, event: Option<&EventRow>) -> Option<DeliveryDetail> {
+    let target = event.and_then(|event| event.targets.iter().find(|target| target.endpoint == id.endpoint));
+    let last = history.attempts.last().map(|attempt| &attempt.row);
+    if target.is_none() && last.is_none() && history.end.is_none() {
+        return None;
+    }
+    let kind = event.map(|event| event.kind.clone()).or_else(|| last.map(|row| row.kind.clone())).unwrap_or_default();
+    let url = target.and_then(|target| target.url.clone());
+    Some(DeliveryDetail { id, kind, url, state: state_of(last, history.end.as_ref()), history })
+}
+
+/// A delivery as its newest rows tell of it.
+pub(super) fn summary_of(id: DeliveryId, kind: String, last: Option<Attempt>, end: Option<EndRow>) -> DeliverySummary {
+    let state = state_of(last.as_ref().map(|attempt| &attempt.row), end.as_ref());
+    DeliverySummary { id, kind, state, last, end }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

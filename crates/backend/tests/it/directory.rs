@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use postrider_backend::directory::{Change, Directory};
+use postrider_backend::log::Log;
 use postrider_backend::store::ObjectKind;
 use postrider_core::endpoint::{Endpoint, Status};
 use postrider_core::id::EndpointId;
@@ -23,7 +24,7 @@ async fn routed(directory: &Directory, tenant: &str) -> Vec<EndpointId> {
 #[tokio::test]
 async fn a_change_is_seen_at_once() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     let id = endpoint(1);
     assert!(directory.cached("t", id).is_none(), "nothing was read yet");
     assert!(directory.endpoint("t", id).await.unwrap().is_none());
@@ -51,7 +52,7 @@ async fn a_change_is_seen_at_once() {
 #[tokio::test]
 async fn all_endpoints_of_a_tenant_are_listed_and_routed() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     // More than the store hands out at one time; written beneath the directory to be quick.
     let puts = (0..1500).map(|n| {
         let (store, one) = (world.store.clone(), registered("t", n, &[]));
@@ -70,7 +71,7 @@ async fn all_endpoints_of_a_tenant_are_listed_and_routed() {
 #[tokio::test]
 async fn no_change_is_lost_among_concurrent_changes() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     directory.put_endpoint(registered("t", 1, &[])).await.unwrap();
     let changes = (0..50).map(|_| {
         let directory = directory.clone();
@@ -86,7 +87,7 @@ async fn no_change_is_lost_among_concurrent_changes() {
 #[tokio::test]
 async fn readers_never_see_less_than_what_was_acknowledged() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     directory.put_endpoint(registered("t", 1, &[])).await.unwrap();
     let acknowledged = Arc::new(AtomicU64::new(0));
     let finished = Arc::new(AtomicBool::new(false));
@@ -117,7 +118,7 @@ async fn readers_never_see_less_than_what_was_acknowledged() {
 #[tokio::test]
 async fn a_change_whose_caller_went_away_is_seen_all_the_same() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     let mut changes = directory.changes();
     directory.put_endpoint(registered("t", 1, &[])).await.unwrap();
     changes.recv().await.unwrap();
@@ -134,7 +135,7 @@ async fn a_change_whose_caller_went_away_is_seen_all_the_same() {
 #[tokio::test]
 async fn a_tenant_has_one_signing_secret_until_it_is_rotated() {
     let world = World::local();
-    let directory = Directory::new(world.store.clone(), world.log.clone());
+    let directory = Directory::new(world.store.clone(), Log::Local(world.log.clone()));
     let asked = (0..20).map(|_| {
         let directory = directory.clone();
         tokio::spawn(async move { directory.signing_secret("t").await.unwrap().current.clone() })
@@ -150,7 +151,7 @@ async fn a_tenant_has_one_signing_secret_until_it_is_rotated() {
     let mut changes = directory.changes();
     directory.rotate_signing_secret("t", Millis(500), Time(1000)).await.unwrap();
     assert_eq!(changes.recv().await.unwrap(), Change::Tenant("t".into()));
-    for directory in [directory, Directory::new(world.store.clone(), world.log.clone())] {
+    for directory in [directory, Directory::new(world.store.clone(), Log::Local(world.log.clone()))] {
         let rotated = directory.signing_secret("t").await.unwrap();
         let previous = rotated.previous.clone().expect("the old one is still honoured");
         assert_eq!((previous.secret, previous.expires_at), (first.clone(), Time(1500)));

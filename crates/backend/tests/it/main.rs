@@ -6,8 +6,10 @@
 mod blobs_contract;
 mod cluster;
 mod directory;
+mod gate;
 mod log_contract;
 mod log_local;
 mod store_contract;
+mod store_local;
 mod store_queries;
 mod world;

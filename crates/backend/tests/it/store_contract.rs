@@ -1,19 +1,17 @@
 //! What every store promises to those who write to it, run for each variant.
 
 use bytes::Bytes;
-use postrider_backend::store::{Claim, Dead, DeliveryWrite, EventFilter, MAX_TENANT, ObjectKind, Store, StoreError, Write, local};
+use postrider_backend::store::{Claim, Dead, DeliveryWrite, EventFilter, MAX_TENANT, ObjectKind, Store, StoreError, Write};
 use postrider_core::attempt::DeliveryState;
 use postrider_core::delivery::Place;
 use postrider_core::id::Uid;
 use postrider_core::partition::Partition;
-use postrider_core::time::{Millis, Time};
+use postrider_core::time::Time;
 
-use crate::world::{
-    DAY, HERE, NOON, World, attempt, backlogged, crashed, delivery, endpoint, event, id, open, put, remove, size, store_contract, uid,
-};
+use crate::world::{DAY, HERE, NOON, World, attempt, backlogged, delivery, endpoint, event, id, put, remove, store_contract, uid};
 
 store_contract! {
-    a_batch_is_there_as_a_whole,
+    what_waits_has_its_rows,
     lanes_are_listed_by_their_first_rows,
     a_backlog_is_read_in_order_within_its_bounds,
     a_row_moves_within_its_backlog,
@@ -22,35 +20,34 @@ store_contract! {
     an_idempotency_key_is_taken_once,
     an_idempotency_key_is_free_again_after_a_day,
     objects_are_kept_by_kind_and_tenant,
-    old_rows_go_and_free_their_space,
+    an_object_is_swapped_for_what_it_was_only,
+    of_swaps_at_a_time_one_succeeds,
     listeners_hear_of_attempts,
     what_has_no_place_in_a_key_is_refused,
     what_was_acknowledged_survives_a_crash,
 }
 
 async fn orders(store: &Store, to: u128) -> Vec<u64> {
-    let rows = store.load(HERE, endpoint(to), Place::default(), None, 100).await.unwrap();
+    let rows = store.load(HERE, endpoint(to), Place::default(), Place::default(), None, 100).await.unwrap();
     rows.iter().map(|row| row.place.order).collect()
 }
 
-async fn a_batch_is_there_as_a_whole(world: World) {
+async fn what_waits_has_its_rows(world: World) {
     let store = world.store.clone();
     let writer = tokio::spawn(async move {
         for n in 1..=50 {
             let id = id(uid(NOON, n), 1);
             store
-                .write(vec![event("t", id.event, 0, "a.b", &[1]), put(id, n), Write::Delivery(attempt("t", id, 1, DeliveryState::Pending))])
+                .write(vec![put(id, n), event("t", id.event, 0, "a.b", &[1]), Write::Delivery(attempt("t", id, 1, DeliveryState::Pending))])
                 .await
                 .unwrap();
         }
     });
     while !writer.is_finished() {
-        // Read from the last written part to the first: what is there later was there before.
-        let events = world.store.events("t", EventFilter::default(), None, 100).await.unwrap().items.len();
         let waiting = orders(&world.store, 1).await.len();
-        assert!(waiting >= events, "{events} events, but {waiting} rows in the backlog");
         let attempts = world.store.endpoint_attempts("t", endpoint(1), None, 100).await.unwrap().items.len();
-        assert!(attempts >= waiting, "{waiting} rows in the backlog, but {attempts} attempts");
+        let events = world.store.events("t", EventFilter::default(), None, 100).await.unwrap().items.len();
+        assert!(attempts >= waiting && events >= waiting, "{waiting} rows in the backlog, {attempts} attempts, {events} events");
     }
     writer.await.unwrap();
     assert_eq!(orders(&world.store, 1).await.len(), 50);
@@ -78,7 +75,7 @@ async fn a_backlog_is_read_in_order_within_its_bounds(world: World) {
     let (a, b, c) = (id(uid(NOON, 1), 1), id(uid(NOON, 2), 1), id(uid(NOON, 3), 1));
     world.write(vec![put(c, 256), put(b, 5), put(a, 5), put(id(uid(NOON, 1), 2), 1)]).await;
     let load = async |from: Place, until, limit| {
-        let rows = world.store.load(HERE, endpoint(1), from, until, limit).await.unwrap();
+        let rows = world.store.load(HERE, endpoint(1), from, Place::default(), until, limit).await.unwrap();
         rows.iter().map(|row| row.delivery.id).collect::<Vec<_>>()
     };
     assert_eq!(load(Place::default(), None, 10).await, [a, b, c]);
@@ -87,7 +84,7 @@ async fn a_backlog_is_read_in_order_within_its_bounds(world: World) {
     assert_eq!(load(Place::default(), Some(255), 10).await, [a, b]);
     assert_eq!(load(Place::default(), Some(256), 10).await, [a, b, c]);
     assert_eq!(load(Place { order: 300, event: Uid(0) }, Some(200), 10).await, []);
-    let row = world.store.load(HERE, endpoint(1), Place::default(), None, 1).await.unwrap();
+    let row = world.store.load(HERE, endpoint(1), Place::default(), Place::default(), None, 1).await.unwrap();
     assert_eq!(row, [backlogged(a, 5)]);
 }
 
@@ -107,8 +104,7 @@ async fn of_one_key_the_last_write_of_a_batch_counts(world: World) {
     let (a, b) = (id(uid(NOON, 1), 1), id(uid(NOON, 2), 1));
     world.write(vec![put(a, 1), remove(a, 1), put(b, 2), remove(b, 2), put(b, 2)]).await;
     assert_eq!(orders(&world.store, 1).await, [2]);
-    let copy = crashed(&world);
-    assert_eq!(orders(&open(copy.path(), &world.log), 1).await, [2]);
+    assert_eq!(orders(&world.reopened().await.store, 1).await, [2]);
 }
 
 async fn a_search_finds_a_row_of_its_own_lane_only(world: World) {
@@ -135,9 +131,8 @@ async fn an_idempotency_key_is_taken_once(world: World) {
     let winner = winner.expect("somebody takes it");
     assert!(others.iter().all(|event| *event == winner));
     assert_eq!(world.store.claim("t", "key", [8; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Other);
-    let copy = crashed(&world);
-    let reopened = open(copy.path(), &world.log);
-    assert_eq!(reopened.claim("t", "key", [7; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Same { event: winner });
+    let reopened = world.reopened().await;
+    assert_eq!(reopened.store.claim("t", "key", [7; 32], Uid(0), Time(NOON)).await.unwrap(), Claim::Same { event: winner });
 }
 
 async fn an_idempotency_key_is_free_again_after_a_day(world: World) {
@@ -146,7 +141,7 @@ async fn an_idempotency_key_is_free_again_after_a_day(world: World) {
     assert_eq!(claim(2, NOON + DAY - 1).await, Claim::Same { event: uid(NOON, 1) });
     assert_eq!(claim(3, NOON + DAY).await, Claim::New);
     assert_eq!(claim(4, NOON + DAY + 1).await, Claim::Same { event: uid(NOON, 3) });
-    assert_eq!(world.store.expire(Time(NOON + 2 * DAY)).await.unwrap(), 1);
+    world.store.expire(Time(NOON + 2 * DAY)).await.unwrap();
     assert_eq!(claim(5, NOON + 2 * DAY - 1).await, Claim::Same { event: uid(NOON, 3) });
 }
 
@@ -171,35 +166,41 @@ async fn objects_are_kept_by_kind_and_tenant(world: World) {
     assert_eq!(list(Some("b"), 2).await, Vec::<String>::new());
 }
 
-async fn old_rows_go_and_free_their_space(world: World) {
-    let folder = world.dir.path().join("store");
-    let write = async |at, rows: u64| {
-        for part in 0..rows / 500 {
-            let rows = (part * 500..part * 500 + 500).map(|n| {
-                let mut write = attempt("t", id(uid(at, n), u128::from(n)), 1, DeliveryState::Succeeded);
-                // Hard to compress, so that space is really taken.
-                let noise = (0..60).flat_map(|k| (n * 60 + k).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).collect::<Vec<u8>>();
-                write.attempt.as_mut().unwrap().1.report.body = noise.into();
-                Write::Delivery(write)
-            });
-            world.write(rows.collect()).await;
-        }
+async fn an_object_is_swapped_for_what_it_was_only(world: World) {
+    let [a, b] = ["a", "b"].map(|text| Some(Bytes::from(text)));
+    let swap = async |old: &Option<Bytes>, new: &Option<Bytes>| {
+        world.store.swap_object(ObjectKind::Endpoint, "t", "x", old.clone(), new.clone()).await.unwrap()
     };
-    write(NOON, 50_000).await;
-    write(NOON + DAY, 500).await;
-    let before = size(&folder.join("keyspaces"));
-    assert!(before > 15_000_000, "{before} bytes");
-    assert_eq!(world.store.expire(Time(NOON + 30 * DAY)).await.unwrap(), 0);
-    assert_eq!(world.store.expire(Time(NOON + 31 * DAY)).await.unwrap(), 1);
-    assert!(world.store.attempts("t", id(uid(NOON, 7), 7)).await.unwrap().attempts.is_empty());
-    assert_eq!(world.store.attempts("t", id(uid(NOON + DAY, 7), 7)).await.unwrap().attempts.len(), 1);
-    // Files go when nothing refers to them any more: the journal does until it turns over.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while size(&folder.join("keyspaces")) > before / 4 {
-        assert!(std::time::Instant::now() < deadline, "still {} of {before} bytes", size(&folder.join("keyspaces")));
-        write(NOON + 2 * DAY, 500).await;
-        world.store.expire(Time(NOON + 33 * DAY)).await.unwrap();
+    assert!(!swap(&a, &b).await && !swap(&a, &None).await && swap(&None, &None).await);
+    assert!(swap(&None, &a).await);
+    assert!(!swap(&None, &b).await && !swap(&b, &b).await && !swap(&b, &None).await && !swap(&None, &None).await);
+    assert!(swap(&a, &b).await && swap(&b, &b).await);
+    assert_eq!(world.store.get_object(ObjectKind::Endpoint, "t", "x").await.unwrap(), b);
+    assert_eq!(world.store.get_object(ObjectKind::ApiKey, "t", "x").await.unwrap(), None);
+    world.store.put_object(ObjectKind::Endpoint, "t", "x", Bytes::from("a")).await.unwrap();
+    assert!(!swap(&b, &None).await && swap(&a, &None).await);
+    assert_eq!(world.reopened().await.store.get_object(ObjectKind::Endpoint, "t", "x").await.unwrap(), None);
+    assert!(swap(&None, &b).await, "what was deleted can be made again");
+}
+
+async fn of_swaps_at_a_time_one_succeeds(world: World) {
+    let number = |n: u64| Bytes::from(n.to_string());
+    world.store.put_object(ObjectKind::Tenant, "", "t", number(0)).await.unwrap();
+    let adders = (0..8).map(|_| {
+        let store = world.store.clone();
+        tokio::spawn(async move {
+            let mut added = 0;
+            while added < 5 {
+                let old = store.get_object(ObjectKind::Tenant, "", "t").await.unwrap().unwrap();
+                let sum: u64 = String::from_utf8_lossy(&old).parse().unwrap();
+                added += u32::from(store.swap_object(ObjectKind::Tenant, "", "t", Some(old), Some(number(sum + 1))).await.unwrap());
+            }
+        })
+    });
+    for adder in adders.collect::<Vec<_>>() {
+        adder.await.unwrap();
     }
+    assert_eq!(world.store.get_object(ObjectKind::Tenant, "", "t").await.unwrap(), Some(number(40)));
 }
 
 async fn listeners_hear_of_attempts(world: World) {
@@ -228,22 +229,10 @@ async fn what_was_acknowledged_survives_a_crash(world: World) {
     let failed = DeliveryWrite { dead, ..attempt("t", d, 1, DeliveryState::Failed) };
     world.write(vec![event("t", d.event, 0, "a.b", &[1]), Write::Delivery(failed), put(id(uid(NOON, 2), 1), 77)]).await;
     world.store.put_object(ObjectKind::Tenant, "", "t", Bytes::from("tenant")).await.unwrap();
-    let copy = crashed(&world);
-    let reopened = open(copy.path(), &world.log);
+    let reopened = world.reopened().await;
+    let reopened = &reopened.store;
     assert_eq!(reopened.delivery("t", d).await.unwrap(), world.store.delivery("t", d).await.unwrap());
     assert_eq!(reopened.dead_letters("t", None, 10).await.unwrap().items.len(), 1);
-    assert_eq!(orders(&reopened, 1).await, [77]);
+    assert_eq!(orders(reopened, 1).await, [77]);
     assert_eq!(reopened.get_object(ObjectKind::Tenant, "", "t").await.unwrap(), Some(Bytes::from("tenant")));
-}
-
-#[tokio::test]
-async fn a_closed_local_store_opens_again_and_an_open_one_does_not() {
-    let World { store, log, dir } = World::local();
-    let options = local::Options { folder: dir.path().join("store"), retention: Millis(DAY), min_free_bytes: 1 << 20 };
-    let refused = local::Store::open(&options, log.clone()).err().expect("it is in use").to_string();
-    assert!(refused.contains("in use"), "{refused}");
-    store.write(vec![put(id(uid(NOON, 1), 1), 5)]).await.unwrap();
-    drop(store);
-    let reopened = Store::Local(local::Store::open(&options, log).expect("it was closed"));
-    assert_eq!(orders(&reopened, 1).await, [5]);
 }

@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use postrider_backend::log::{Append, Topic};
-use postrider_backend::store::{AttemptCursor, Body, Claim, Dead, DeliveryFilter, DeliveryWrite, EventFilter, ObjectKind, Write};
+use postrider_backend::store::{AttemptCursor, Claim, Dead, DeliveryFilter, DeliveryWrite, EventFilter, ObjectKind, Write};
 use postrider_core::attempt::{DeliveryState, End};
 use postrider_core::id::{DeliveryId, Uid};
-use postrider_core::partition::Partition;
 use postrider_core::time::Time;
 
 use crate::world::{DAY, NOON, World, all, attempt, delivery, endpoint, event, id, store_contract, uid};
@@ -15,7 +13,6 @@ use crate::world::{DAY, NOON, World, all, attempt, delivery, endpoint, event, id
 store_contract! {
     no_query_sees_another_tenant,
     an_event_has_the_targets_of_all_chunks,
-    a_body_in_the_log_is_found,
     an_event_is_found_by_the_id_its_sender_gave,
     the_state_of_a_delivery_follows_its_rows,
     lists_have_no_gaps_and_no_repeats,
@@ -76,22 +73,6 @@ async fn an_event_has_the_targets_of_all_chunks(world: World) {
     assert_eq!(world.store.event("t", uid(NOON, 7)).await.unwrap(), None);
     let listed = world.store.events("t", EventFilter::default(), None, 10).await.unwrap().items;
     assert_eq!(listed.iter().map(|e| e.row.targets.len()).collect::<Vec<_>>(), [1, 3]);
-}
-
-async fn a_body_in_the_log_is_found(world: World) {
-    let append = Append {
-        topic: Topic::Events,
-        partition: Partition(0),
-        meta: Bytes::new(),
-        payload: Bytes::from_static(b"the body"),
-        failure: None,
-    };
-    let offset = world.log.append(vec![append]).await.unwrap()[0];
-    let Write::Event(mut write) = event("t", uid(NOON, 1), 0, "a.b", &[1]) else { unreachable!() };
-    write.row.body = Body::At(offset);
-    world.write(vec![Write::Event(write)]).await;
-    let found = world.store.event("t", uid(NOON, 1)).await.unwrap().unwrap();
-    assert_eq!(found.body.as_deref(), Some(&b"the body"[..]));
 }
 
 async fn an_event_is_found_by_the_id_its_sender_gave(world: World) {

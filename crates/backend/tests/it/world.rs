@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
-use postrider_backend::log::local as local_log;
-use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local};
+use postrider_backend::log;
+use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local, scylla};
 use postrider_core::attempt::{Answer, DeliveryState, Report};
 use postrider_core::delivery::{Backlogged, Delivery, Place};
 use postrider_core::id::{DeliveryId, EndpointId, Uid};
@@ -19,6 +19,9 @@ macro_rules! store_contract {
         mod on_local {
             $(#[tokio::test] async fn $name() { super::$name(crate::world::World::local()).await })*
         }
+        mod cluster {
+            $(#[tokio::test] async fn $name() { crate::cluster::cql::with_world(super::$name).await })*
+        }
     };
 }
 
@@ -31,15 +34,41 @@ pub(crate) const HERE: Partition = Partition(3);
 
 pub(crate) struct World {
     pub(crate) store: Store,
-    pub(crate) log: local_log::Log,
+    pub(crate) log: log::local::Log,
     pub(crate) dir: TempDir,
+    /// Where the store is, unless in the folder.
+    cluster: Option<scylla::Options>,
+}
+
+/// A store that was opened by somebody who knows nothing but what is durable.
+pub(crate) struct Reopened {
+    pub(crate) store: Store,
+    _copy: Option<TempDir>,
 }
 
 impl World {
     pub(crate) fn local() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let log = local_log::Log::open(&dir.path().join("log"), local_log::Options::default()).unwrap();
-        World { store: open(&dir.path().join("store"), &log), log, dir }
+        let log = log_in(&dir);
+        World { store: open(&dir.path().join("store"), &log), log, dir, cluster: None }
+    }
+
+    pub(crate) async fn cluster(options: &scylla::Options) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log_in(&dir);
+        let store = Store::Scylla(scylla::Store::open(options).await.unwrap());
+        World { store, log, dir, cluster: Some(options.clone()) }
+    }
+
+    /// The store as a process finds it that starts after a crash at this moment.
+    pub(crate) async fn reopened(&self) -> Reopened {
+        match &self.cluster {
+            Some(options) => Reopened { store: Store::Scylla(scylla::Store::open(options).await.unwrap()), _copy: None },
+            None => {
+                let copy = crashed(self);
+                Reopened { store: open(copy.path(), &self.log), _copy: Some(copy) }
+            }
+        }
     }
 
     pub(crate) async fn write(&self, batch: Vec<Write>) {
@@ -47,7 +76,11 @@ impl World {
     }
 }
 
-pub(crate) fn open(folder: &Path, log: &local_log::Log) -> Store {
+fn log_in(dir: &TempDir) -> log::local::Log {
+    log::local::Log::open(&dir.path().join("log"), log::local::Options::default()).unwrap()
+}
+
+pub(crate) fn open(folder: &Path, log: &log::local::Log) -> Store {
     let options = local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY), min_free_bytes: 1 << 20 };
     Store::Local(local::Store::open(&options, log.clone()).unwrap())
 }
@@ -114,7 +147,7 @@ pub(crate) async fn all<T, C>(limit: usize, page: impl AsyncFn(Option<C>) -> (Ve
 }
 
 /// The store's folder as a crash at this moment would leave it.
-pub(crate) fn crashed(world: &World) -> TempDir {
+fn crashed(world: &World) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_folder(&world.dir.path().join("store"), copy.path());
     copy

@@ -63,7 +63,12 @@ impl Process {
     pub(crate) fn start_in(args: &[&str], environment: &[(&str, &str)]) -> Process {
         let (output, errors) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
-        command.args(args).env("POSTRIDER_API_KEY", KEY).envs(environment.iter().copied()).stdout(output.try_clone().unwrap()).stderr(errors.try_clone().unwrap());
+        command
+            .args(args)
+            .env("POSTRIDER_API_KEY", KEY)
+            .envs(environment.iter().copied())
+            .stdout(output.try_clone().unwrap())
+            .stderr(errors.try_clone().unwrap());
         Process { child: command.spawn().unwrap(), output, errors }
     }
 

@@ -24,7 +24,7 @@ mod trouble;
 mod wire;
 
 pub use consumer::Consumer;
-pub use migrate::{Grow, Migrated, Migration, migrate};
+pub use migrate::{Grow, MigrateError, Migrated, Migration, migrate};
 pub use open::{Log, OpenError};
 pub use options::{MAX_RECORD, Options, PropertyError};
 pub use tail::Tail;

@@ -8,8 +8,9 @@ use postrider_core::delivery::{Backlogged, Place};
 use postrider_core::id::{EndpointId, Uid};
 use postrider_core::partition::Partition;
 
-use super::tables::{Tables, decode, unavailable};
+use super::tables::{Tables, unavailable};
 use super::{Store, keys};
+use crate::store::codec::decode;
 use crate::store::{Lane, MAX_PAGE, StoreError};
 
 /// Lanes looked up by one read, so that a partition with very many stays within a read's time-out.
@@ -36,6 +37,7 @@ impl Store {
         partition: Partition,
         endpoint: EndpointId,
         from: Place,
+        _low: Place,
         until: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Backlogged>, StoreError> {

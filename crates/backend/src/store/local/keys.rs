@@ -16,7 +16,7 @@ use postrider_core::delivery::Place;
 use postrider_core::id::{DeliveryId, EndpointId, Uid};
 use postrider_core::partition::Partition;
 
-use crate::store::{MAX_TENANT, ObjectKind, StoreError};
+use crate::store::{ObjectKind, StoreError};
 
 /// The `n` of an end: behind all attempts.
 pub(super) const END: u32 = u32::MAX;
@@ -30,14 +30,6 @@ pub(super) const ATTEMPT: u8 = b'a';
 pub(super) const DEAD: u8 = b'd';
 const NAME: u8 = b'n';
 const CLAIM: u8 = b'i';
-
-/// Refuses a tenant whose name has no place in a key.
-pub(super) fn check_tenant(tenant: &str) -> Result<(), StoreError> {
-    if tenant.len() > MAX_TENANT {
-        return Err(StoreError::TooLong { what: "a tenant's name", limit: MAX_TENANT });
-    }
-    Ok(())
-}
 
 /// A key under construction. Reused from row to row, so that building one allocates nothing.
 #[derive(Default)]

@@ -8,14 +8,14 @@ use postrider_core::time::Time;
 use super::Store;
 use super::keys::{self, Key};
 use super::points::summary;
-use super::tables::{Tables, decode, unavailable};
+use super::tables::{Tables, unavailable};
+use crate::store::codec::decode;
+use crate::store::names::check_tenant;
+use crate::store::page::{Gather, Span, wants};
+use crate::store::rows::summary_of;
 use crate::store::{
-    Attempt, AttemptCursor, DeadLetter, DeadRow, DeliveryFilter, DeliverySummary, EndRow, Event, EventFilter, EventRow, MAX_PAGE, Page,
-    StoreError, state_of,
+    Attempt, AttemptCursor, DeadLetter, DeadRow, DeliveryFilter, DeliverySummary, EndRow, Event, EventFilter, EventRow, Page, StoreError,
 };
-
-/// Rows that a page looks at; then it ends, full or not.
-const SCAN_LIMIT: usize = 20_000;
 
 impl Store {
     pub(in crate::store) async fn events(
@@ -25,7 +25,7 @@ impl Store {
         before: Option<Uid>,
         limit: usize,
     ) -> Result<Page<Event, Uid>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let list = move |tables: &Tables| {
             let span = Span::new(filter.since, filter.until, before);
@@ -48,7 +48,7 @@ impl Store {
         before: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Page<DeliverySummary, DeliveryId>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let list = move |tables: &Tables| {
             let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, before };
@@ -72,7 +72,7 @@ impl Store {
         before: Option<AttemptCursor>,
         limit: usize,
     ) -> Result<Page<Attempt, AttemptCursor>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let scope = Key::scope(keys::ATTEMPT, tenant).with(endpoint.0);
         let list = move |tables: &Tables| {
             let before = before.unwrap_or(AttemptCursor { event: Uid(u128::MAX), n: keys::END });
@@ -97,7 +97,7 @@ impl Store {
         before: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Page<DeadLetter, DeliveryId>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let list = move |tables: &Tables| {
             let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, before };
@@ -110,71 +110,6 @@ impl Store {
             Ok(page.finish(|letter| letter.delivery.id))
         };
         self.read("list dead letters", list).await
-    }
-}
-
-/// Events from `first` up to, not including, `end`.
-#[derive(Clone, Copy)]
-struct Span {
-    first: Uid,
-    end: Uid,
-}
-
-impl Span {
-    const ALL: Span = Span { first: Uid(0), end: Uid(u128::MAX) };
-
-    fn new(since: Option<Time>, until: Option<Time>, before: Option<Uid>) -> Span {
-        let until = until.map_or(Uid(u128::MAX), Uid::first_at);
-        Span { first: since.map_or(Uid(0), Uid::first_at), end: before.map_or(until, |before| before.min(until)) }
-    }
-
-    fn of(filter: &DeliveryFilter) -> Span {
-        Span::new(filter.since, filter.until, None)
-    }
-
-    /// The part of it up to and with `event`.
-    fn up_to(self, event: Uid) -> Span {
-        Span { end: self.end.min(Uid(event.0.saturating_add(1))), ..self }
-    }
-
-    fn times(self) -> std::ops::RangeInclusive<Time> {
-        self.first.time()..=self.end.time()
-    }
-}
-
-/// A page while it is gathered: one item more than wanted is looked for, to know whether there is a next page.
-struct Gather<T, C> {
-    limit: usize,
-    rows: usize,
-    items: Vec<T>,
-    last: Option<C>,
-}
-
-impl<T, C> Gather<T, C> {
-    fn new(limit: usize) -> Gather<T, C> {
-        Gather { limit: limit.clamp(1, MAX_PAGE), rows: 0, items: Vec::new(), last: None }
-    }
-
-    /// Takes the item at `cursor`, or notes that what is there is not wanted.
-    fn offer(&mut self, cursor: C, item: Option<T>) {
-        self.last = Some(cursor);
-        self.items.extend(item);
-    }
-
-    fn is_full(&self) -> bool {
-        self.items.len() > self.limit || self.rows >= SCAN_LIMIT
-    }
-
-    fn finish(mut self, cursor: impl Fn(&T) -> C) -> Page<T, C> {
-        let next = if self.items.len() > self.limit {
-            self.items.truncate(self.limit);
-            self.items.last().map(cursor)
-        } else if self.rows >= SCAN_LIMIT {
-            self.last
-        } else {
-            None
-        };
-        Page { items: self.items, next }
     }
 }
 
@@ -269,10 +204,7 @@ impl Query<'_> {
     fn offer(&self, newest: Newest, filter: &DeliveryFilter, page: &mut Deliveries) -> Result<(), StoreError> {
         let Newest { id, last, end } = newest;
         let delivery = match last {
-            Some(last) => {
-                let state = state_of(Some(&last.row), end.as_ref());
-                Some(DeliverySummary { id, kind: last.row.kind.clone(), state, last: Some(last), end })
-            }
+            Some(last) => Some(summary_of(id, last.row.kind.clone(), Some(last), end)),
             None => self.summary(id, None)?,
         };
         page.offer(id, delivery.filter(|delivery| wants(filter, delivery)));
@@ -305,12 +237,6 @@ impl Query<'_> {
             visit(id, self.summary(id, None)?.map(|delivery| DeadLetter { delivery, dead }))
         })
     }
-}
-
-fn wants(filter: &DeliveryFilter, delivery: &DeliverySummary) -> bool {
-    filter.endpoint.is_none_or(|endpoint| endpoint == delivery.id.endpoint)
-        && filter.kind.as_ref().is_none_or(|kind| *kind == delivery.kind)
-        && filter.state.is_none_or(|state| state == delivery.state)
 }
 
 /// Sees a key and its value, and says whether to go on.

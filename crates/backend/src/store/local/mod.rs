@@ -23,7 +23,8 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 
 use self::tables::{Tables, unavailable};
 use self::writer::{ClaimRow, Command, Writer};
-use super::{Claim, Finished, MAX_KEY, ObjectKind, StoreError, Write};
+use super::names::{check_key, check_tenant, check_tenants};
+use super::{Claim, Finished, ObjectKind, StoreError, Write};
 use crate::folder::OpenError;
 use crate::log::local::Log;
 
@@ -104,34 +105,43 @@ impl Store {
     }
 
     pub(super) async fn write(&self, batch: Arc<[Write]>) -> Result<(), StoreError> {
-        for write in batch.iter() {
-            keys::check_tenant(match write {
-                Write::Event(event) => &event.tenant,
-                Write::Delivery(delivery) => &delivery.tenant,
-            })?;
-        }
+        check_tenants(&batch)?;
         self.submit(|done| Command::Rows { batch, done }).await
     }
 
     pub(super) async fn claim(&self, tenant: &str, key: &str, hash: [u8; 32], event: Uid, now: Time) -> Result<Claim, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         check_key("an idempotency key", key)?;
         let key = keys::claim(tenant, key);
         self.submit(|done| Command::Claim { key, row: ClaimRow { hash, event, at: now }, done }).await
     }
 
     pub(super) async fn put_object(&self, kind: ObjectKind, tenant: &str, id: &str, value: Bytes) -> Result<(), StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         check_key("an object's id", id)?;
         let key = keys::object(kind, tenant, id);
         self.submit(|done| Command::Object { key, value: Some(value), done }).await
     }
 
     pub(super) async fn delete_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<(), StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         check_key("an object's id", id)?;
         let key = keys::object(kind, tenant, id);
         self.submit(|done| Command::Object { key, value: None, done }).await
+    }
+
+    pub(super) async fn swap_object(
+        &self,
+        kind: ObjectKind,
+        tenant: &str,
+        id: &str,
+        old: Option<Bytes>,
+        new: Option<Bytes>,
+    ) -> Result<bool, StoreError> {
+        check_tenant(tenant)?;
+        check_key("an object's id", id)?;
+        let key = keys::object(kind, tenant, id);
+        self.submit(|done| Command::Swap { key, old, new, done }).await
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Finished>> {
@@ -209,8 +219,4 @@ fn keep_expiring(tables: &Tables, stop: &threads::Receiver<()>) {
             Err(error) => tracing::error!(%error, "old rows can't be dropped; trying again later"),
         }
     }
-}
-
-fn check_key(what: &'static str, key: &str) -> Result<(), StoreError> {
-    if key.len() > MAX_KEY { Err(StoreError::TooLong { what, limit: MAX_KEY }) } else { Ok(()) }
 }

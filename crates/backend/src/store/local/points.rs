@@ -5,14 +5,17 @@ use fjall::{Readable, Snapshot};
 use postrider_core::id::{DeliveryId, Uid};
 use postrider_core::time::Time;
 
+use super::Store;
 use super::keys::{self, Key};
-use super::tables::{Tables, decode, unavailable};
-use super::{Store, check_key};
-use crate::store::{Attempt, Body, DeliveryDetail, DeliverySummary, Event, EventRow, History, MAX_PAGE, ObjectKind, StoreError, state_of};
+use super::tables::{Tables, unavailable};
+use crate::store::codec::decode;
+use crate::store::names::{check_key, check_tenant};
+use crate::store::rows::{detail_of, summary_of};
+use crate::store::{Attempt, Body, DeliveryDetail, DeliverySummary, Event, EventRow, History, MAX_PAGE, ObjectKind, StoreError};
 
 impl Store {
     pub(in crate::store) async fn event(&self, tenant: &str, id: Uid) -> Result<Option<Event>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let find = move |tables: &Tables| event_row(tables, &tables.db.snapshot(), &tenant, id);
         let Some(row) = self.read("look up an event", find).await? else { return Ok(None) };
@@ -27,7 +30,7 @@ impl Store {
     }
 
     pub(in crate::store) async fn named_event(&self, tenant: &str, given_id: &str) -> Result<Option<Uid>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         check_key("an event's id", given_id)?;
         let key = keys::name(tenant, given_id);
         let find = move |tables: &Tables| {
@@ -42,19 +45,19 @@ impl Store {
     }
 
     pub(in crate::store) async fn attempts(&self, tenant: &str, id: DeliveryId) -> Result<History, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         self.read("look up attempts", move |tables| history(tables, &tables.db.snapshot(), &tenant, id)).await
     }
 
     pub(in crate::store) async fn delivery(&self, tenant: &str, id: DeliveryId) -> Result<Option<DeliveryDetail>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         self.read("look up a delivery", move |tables| detail(tables, &tenant, id)).await
     }
 
     pub(in crate::store) async fn get_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<Option<Bytes>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         check_key("an object's id", id)?;
         let key = keys::object(kind, tenant, id);
         let get = move |tables: &Tables| Ok(tables.config.get(key).map_err(unavailable)?.map(Bytes::from));
@@ -68,7 +71,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        keys::check_tenant(tenant)?;
+        check_tenant(tenant)?;
         let scope = keys::object(kind, tenant, "");
         let after = after.map(|id| keys::object(kind, tenant, id));
         let list = move |tables: &Tables| {
@@ -119,14 +122,7 @@ fn detail(tables: &Tables, tenant: &str, id: DeliveryId) -> Result<Option<Delive
     let snapshot = tables.db.snapshot();
     let history = history(tables, &snapshot, tenant, id)?;
     let event = event_row(tables, &snapshot, tenant, id.event)?;
-    let target = event.as_ref().and_then(|event| event.targets.iter().find(|target| target.endpoint == id.endpoint));
-    let last = history.attempts.last().map(|attempt| &attempt.row);
-    if target.is_none() && last.is_none() && history.end.is_none() {
-        return Ok(None);
-    }
-    let kind = event.as_ref().map(|event| event.kind.clone()).or_else(|| last.map(|row| row.kind.clone())).unwrap_or_default();
-    let url = target.and_then(|target| target.url.clone());
-    Ok(Some(DeliveryDetail { id, kind, url, state: state_of(last, history.end.as_ref()), history }))
+    Ok(detail_of(id, history, event.as_ref()))
 }
 
 /// A delivery's newest rows. `kind` is that of its event, where the caller knows it.
@@ -153,12 +149,11 @@ pub(super) fn summary(
             }
         }
     }
-    let state = state_of(last.as_ref().map(|attempt| &attempt.row), end.as_ref());
     let kind = match (kind, &last) {
         (Some(kind), _) => kind.to_owned(),
         (None, Some(attempt)) => attempt.row.kind.clone(),
         (None, None) if end.is_none() => return Ok(None),
         (None, None) => event_row(tables, snapshot, tenant, id.event)?.map(|event| event.kind).unwrap_or_default(),
     };
-    Ok(Some(DeliverySummary { id, kind, state, last, end }))
+    Ok(Some(summary_of(id, kind, last, end)))
 }

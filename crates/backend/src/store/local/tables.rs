@@ -9,12 +9,11 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy};
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 use postrider_core::time::{Millis, Time};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use super::Options;
 use super::buckets::Buckets;
 use crate::folder::OpenError;
-use crate::store::StoreError;
+use crate::store::{StoreError, codec};
 
 /// How long an idempotency key stays taken.
 pub(super) const CLAIM_TTL: Millis = Millis::from_secs(86_400);
@@ -153,12 +152,6 @@ pub(super) fn unavailable(error: fjall::Error) -> StoreError {
 /// The value of a row.
 pub(super) fn encode(row: &impl Serialize, scratch: &mut Vec<u8>) -> Slice {
     scratch.clear();
-    let encoded = postcard::to_extend(row, std::mem::take(scratch)).expect("rows of strings and numbers always encode");
-    *scratch = encoded;
+    *scratch = codec::encode(row, std::mem::take(scratch));
     Slice::new(scratch)
-}
-
-/// Reads a row's value.
-pub(super) fn decode<T: DeserializeOwned>(value: &[u8]) -> Result<T, StoreError> {
-    postcard::from_bytes(value).map_err(|error| StoreError::Damaged(format!("{}: {error}", std::any::type_name::<T>())))
 }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::keys::{self, Key};
-use super::tables::{CLAIM_TTL, Tables, decode, encode, unavailable};
+use super::tables::{CLAIM_TTL, Tables, encode, unavailable};
+use crate::store::codec::decode;
 use crate::store::{Attempt, Claim, Dead, DeadRow, DeliveryWrite, EndRow, EventWrite, Finished, StoreError, Write};
 
 /// Entries at which a batch is written; what waits behind them goes into the next.
@@ -29,6 +30,7 @@ pub(super) enum Command {
     Rows { batch: Arc<[Write]>, done: Done<()> },
     Claim { key: Vec<u8>, row: ClaimRow, done: Done<Claim> },
     Object { key: Vec<u8>, value: Option<Bytes>, done: Done<()> },
+    Swap { key: Vec<u8>, old: Option<Bytes>, new: Option<Bytes>, done: Done<bool> },
 }
 
 /// Who took an idempotency key.
@@ -43,6 +45,7 @@ pub(super) struct ClaimRow {
 enum Answer {
     Written(Done<()>),
     Claimed(Done<Claim>, Result<Claim, StoreError>),
+    Swapped(Done<bool>, Result<bool, StoreError>),
 }
 
 /// One batch while it is gathered.
@@ -54,6 +57,8 @@ struct Round {
     answers: Vec<Answer>,
     /// Claims of this round, which can't be read back before it is written.
     claims: BTreeMap<Vec<u8>, ClaimRow>,
+    /// Objects of this round, for the same reason.
+    objects: BTreeMap<Vec<u8>, Option<Bytes>>,
     finished: Vec<Arc<Finished>>,
 }
 
@@ -84,6 +89,7 @@ impl Writer {
                 durability: PersistMode::Buffer,
                 answers: Vec::new(),
                 claims: BTreeMap::new(),
+                objects: BTreeMap::new(),
                 finished: Vec::new(),
             };
             let mut gathered = self.gather(&mut round, first);
@@ -149,10 +155,14 @@ impl Writer {
                 round.entries += 1;
                 round.durability = PersistMode::SyncData;
                 round.answers.push(Answer::Written(done));
-                match value {
-                    Some(value) => round.insert(&self.tables.config, &key, value.into()),
-                    None => round.batch.remove(&self.tables.config, key),
-                }
+                self.object(round, key, value);
+            }
+            Command::Swap { key, old, new, done } => {
+                round.entries += 1;
+                round.durability = PersistMode::SyncData;
+                let swapped = self.swap(round, key, &old, new);
+                round.answers.push(Answer::Swapped(done, swapped.clone()));
+                swapped?;
             }
         }
         Ok(())
@@ -206,6 +216,26 @@ impl Writer {
         Ok(())
     }
 
+    fn object(&self, round: &mut Round, key: Vec<u8>, value: Option<Bytes>) {
+        match &value {
+            Some(value) => round.insert(&self.tables.config, &key, value.clone().into()),
+            None => round.batch.remove(&self.tables.config, key.as_slice()),
+        }
+        round.objects.insert(key, value);
+    }
+
+    fn swap(&self, round: &mut Round, key: Vec<u8>, old: &Option<Bytes>, new: Option<Bytes>) -> Result<bool, StoreError> {
+        let present = match round.objects.get(&key) {
+            Some(written) => written.clone(),
+            None => self.tables.config.get(&key).map_err(unavailable)?.map(Bytes::from),
+        };
+        let same = present == *old;
+        if same {
+            self.object(round, key, new);
+        }
+        Ok(same)
+    }
+
     fn claim(&mut self, round: &mut Round, key: Vec<u8>, row: ClaimRow) -> Result<Claim, StoreError> {
         let mut taken = round.claims.get(&key).copied();
         // A claim that still counts was made in this bucket or the one before, each as long as a claim lasts.
@@ -241,6 +271,7 @@ impl Answer {
         match self {
             Answer::Written(done) => drop(done.send(written.clone())),
             Answer::Claimed(done, claim) => drop(done.send(written.clone().and(claim))),
+            Answer::Swapped(done, swapped) => drop(done.send(written.clone().and(swapped))),
         }
     }
 }

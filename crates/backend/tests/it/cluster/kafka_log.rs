@@ -110,7 +110,9 @@ async fn records_of_others_come_with_key_and_headers_and_tombstones_do_not_come(
     world.options.sources = vec![world.topic("events")];
     let (log, topic) = (world.open(), world.topic("events"));
     let producer: BaseProducer = world.stranger().create().unwrap();
-    let headers = OwnedHeaders::new().insert(Header { key: "ce_type", value: Some("order.paid") }).insert(Header { key: "empty", value: None::<&str> });
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "ce_type", value: Some("order.paid") })
+        .insert(Header { key: "empty", value: None::<&str> });
     producer.send(BaseRecord::to(&topic).partition(1).key("k").payload("{}").headers(headers)).unwrap();
     producer.send(BaseRecord::<str, str>::to(&topic).partition(1).key("k")).unwrap();
     producer.send(BaseRecord::<str, str>::to(&topic).partition(1).payload("bare")).unwrap();

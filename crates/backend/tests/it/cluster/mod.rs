@@ -1,8 +1,7 @@
 //! What needs real servers. `cargo xtask test` starts them; `--skip cluster::` leaves these out.
 
+pub(crate) mod cql;
 pub(crate) mod kafka;
-mod kafka_faults;
-mod kafka_group;
 mod kafka_log;
 
 mod log_contract {

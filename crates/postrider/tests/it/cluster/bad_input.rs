@@ -39,7 +39,8 @@ async fn servers_that_are_not_there_or_not_ready_are_named() {
     refused(&migrated, &["migrate"], &[("POSTRIDER__KAFKA__PARTITIONS", "8")], &["docs/operations.md"]).await;
     refused(&migrated, &["migrate"], &[("POSTRIDER__SCYLLA__REPLICATION_FACTOR", "3")], &["replication"]).await;
 
-    let wrong_source = Cluster::configured(&kafka, &cql, "[[sources]]\ntopic = \"nobody-made-it\"\ntenant = \"default\"\nformat = \"json\"", 4);
+    let wrong_source =
+        Cluster::configured(&kafka, &cql, "[[sources]]\ntopic = \"nobody-made-it\"\ntenant = \"default\"\nformat = \"json\"", 4);
     refused(&wrong_source, &["migrate"], &[("POSTRIDER__KAFKA__BROKERS", nowhere)], &["127.0.0.1:1"]).await;
 }
 
@@ -58,7 +59,10 @@ async fn wrong_credentials_are_told_from_servers_that_are_not_there() {
     settings.push_str(&properties);
     std::fs::write(cluster.config(), settings).unwrap();
     refused(&cluster, &["serve"], &[], &["refuse the credentials"]).await;
-    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_postrider")).args(["config", "show", "--config", &cluster.config()]).output().unwrap();
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .args(["config", "show", "--config", &cluster.config()])
+        .output()
+        .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("sasl.username") && shown.contains("********") && !shown.contains("not the password"), "{shown}");
 }

@@ -24,11 +24,23 @@ fn tool(servers: &Value, class: &str, args: &[&str]) -> Command {
 
 /// Writes lines with the console producer: headers, a tab, the key, a tab, the value.
 async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
-    let properties =
-        ["--property", "parse.headers=true", "--property", "parse.key=true", "--property", "key.separator=\t", "--property", "headers.delimiter=\t"];
+    let properties = [
+        "--property",
+        "parse.headers=true",
+        "--property",
+        "parse.key=true",
+        "--property",
+        "key.separator=\t",
+        "--property",
+        "headers.delimiter=\t",
+    ];
     let args = [&["--bootstrap-server", kafka, "--topic", topic][..], &properties].concat();
-    let mut child =
-        tool(servers, "kafka.tools.ConsoleProducer", &args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = tool(servers, "kafka.tools.ConsoleProducer", &args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all((lines.join("\n") + "\n").as_bytes()).await.unwrap();
     let done = child.wait_with_output().await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
@@ -38,7 +50,16 @@ async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
 async fn consume(servers: &Value, kafka: &str, topic: &str, count: usize) -> Vec<String> {
     let count_text = count.to_string();
     let args = [
-        "--bootstrap-server", kafka, "--topic", topic, "--from-beginning", "--max-messages", &count_text, "--timeout-ms", "30000", "--property",
+        "--bootstrap-server",
+        kafka,
+        "--topic",
+        topic,
+        "--from-beginning",
+        "--max-messages",
+        &count_text,
+        "--timeout-ms",
+        "30000",
+        "--property",
         "print.headers=true",
     ];
     let done = tool(servers, "org.apache.kafka.tools.consumer.ConsoleConsumer", &args).output().await.unwrap();

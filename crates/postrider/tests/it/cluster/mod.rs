@@ -2,8 +2,8 @@
 //! `POSTRIDER_TEST_SERVERS`.
 
 mod bad_input;
-mod chaos;
 mod changes;
+mod chaos;
 mod foreign;
 mod rebalance;
 mod world;
