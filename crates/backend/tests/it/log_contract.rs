@@ -10,7 +10,6 @@ use postrider_backend::log::local::{self as local_log, MAX_RECORD, Options};
 use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, LogError, Record, Topic};
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
-use postrider_core::time::Millis;
 use tempfile::TempDir;
 
 /// Runs the contract on worlds that `$world` makes.
@@ -46,7 +45,6 @@ mod local {
 
 const DELIVERIES: Topic = Topic::Deliveries;
 const P0: Partition = Partition(0);
-const P1: Partition = Partition(1);
 
 /// A log of its own, with small limits, that can crash.
 pub(crate) struct World {
@@ -269,7 +267,8 @@ pub(crate) async fn a_group_resumes_after_its_last_commit_and_skips_what_was_fin
     consumer.close().await.unwrap();
     drop(log);
 
-    let log = world.crashed().open();
+    let world = world.crashed();
+    let log = world.open();
     let mut consumer = deliver(&log);
     assert_eq!(assigned(&mut consumer, P0).await, progress);
     assert_eq!(payloads(&read(&mut consumer, 6).await), ["3", "4", "6", "8", "9", "new"]);

@@ -8,6 +8,7 @@ mod cluster;
 mod directory;
 mod gate;
 mod log_contract;
+mod log_kafka;
 mod log_local;
 mod store_contract;
 mod store_local;

@@ -1,11 +1,18 @@
-//! One commit for all partitions that have come further, one at a time.
+//! One commit for all partitions that have come further, one at a time, on a thread that may wait for the answer.
+//!
+//! librdkafka tells what came of a commit only to a caller that waits for it, which may take as long as a coordinator
+//! is away; the hub must not.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Weak, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use postrider_core::partition::Partition;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as Place;
 
 use super::context::Context;
@@ -13,67 +20,82 @@ use super::hub::Dealt;
 
 /// Before a commit that was refused is sent again.
 const AGAIN: Duration = Duration::from_millis(250);
-/// An answer that has not come by then does not come.
-const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Partition, offset and metadata.
+type Positions = Vec<(Partition, i64, String)>;
 
 /// The commits of one reader.
-#[derive(Debug, Default)]
 pub(super) struct Commits {
-    under_way: Option<(Vec<Partition>, Instant)>,
+    jobs: mpsc::SyncSender<Positions>,
+    answers: mpsc::Receiver<Result<(), KafkaError>>,
+    under_way: Vec<Partition>,
     /// Not before.
     rest: Option<Instant>,
 }
 
 impl Commits {
+    /// Starts the thread, which ends when this is dropped.
+    pub(super) fn start(consumer: &Arc<BaseConsumer<Context>>, topic: &str) -> io::Result<Commits> {
+        let (jobs, positions) = mpsc::sync_channel(1);
+        let (answer, answers) = mpsc::channel();
+        let (consumer, topic) = (Arc::downgrade(consumer), topic.to_owned());
+        thread::Builder::new().name("kafka-commits".into()).spawn(move || commit_all(&consumer, &topic, &positions, &answer))?;
+        Ok(Commits { jobs, answers, under_way: Vec::new(), rest: None })
+    }
+
     pub(super) fn none_under_way(&self) -> bool {
-        self.under_way.is_none()
+        self.under_way.is_empty()
     }
 
     /// Takes in what came of the last commit; what failed is sent again, unless the partition has gone.
-    pub(super) fn take_answers(&mut self, context: &Context, dealt: &BTreeMap<Partition, Dealt>) {
-        for answer in context.committed() {
-            self.under_way = None;
-            for (number, code) in answer.failed {
-                tracing::debug!(partition = number, %code, "a commit was refused; it is made again");
-                self.rest = Some(Instant::now() + AGAIN);
-                if let Some(dealt) = u16::try_from(number).ok().and_then(|number| dealt.get(&Partition(number))) {
-                    dealt.slot.again();
-                }
+    pub(super) fn take_answer(&mut self, dealt: &BTreeMap<Partition, Dealt>) {
+        let Ok(answer) = self.answers.try_recv() else { return };
+        let partitions = std::mem::take(&mut self.under_way);
+        if let Err(error) = answer {
+            // While members come and go the group takes none for a moment.
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::RebalanceInProgress) {
+                tracing::warn!(%error, partitions = partitions.len(), "Kafka took no commit; it is made again");
             }
-        }
-        if let Some((partitions, _)) = self.under_way.take_if(|(_, since)| since.elapsed() > PATIENCE) {
-            tracing::warn!("Kafka did not answer a commit; it is made again");
             partitions.iter().filter_map(|partition| dealt.get(partition)).for_each(|dealt| dealt.slot.again());
+            self.rest = Some(Instant::now() + AGAIN);
         }
     }
 
-    /// Sends what has not been sent.
-    pub(super) fn send(&mut self, consumer: &BaseConsumer<Context>, topic: &str, dealt: &BTreeMap<Partition, Dealt>) {
-        if self.under_way.is_some() || self.rest.is_some_and(|rest| Instant::now() < rest) {
-            return;
+    /// Sends what has not been sent. Errors: the thread has ended.
+    pub(super) fn send(&mut self, dealt: &BTreeMap<Partition, Dealt>) -> Result<(), String> {
+        if !self.under_way.is_empty() || self.rest.is_some_and(|rest| Instant::now() < rest) {
+            return Ok(());
         }
         self.rest = None;
+        let unsent =
+            |(partition, dealt): (&Partition, &Dealt)| dealt.slot.unsent().map(|(offset, metadata)| (*partition, offset, metadata));
+        let positions: Positions = dealt.iter().filter_map(unsent).collect();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        self.under_way = positions.iter().map(|(partition, ..)| *partition).collect();
+        self.jobs.send(positions).map_err(|_| "the thread that commits has ended".to_owned())
+    }
+}
+
+fn commit_all(
+    consumer: &Weak<BaseConsumer<Context>>,
+    topic: &str,
+    positions: &mpsc::Receiver<Positions>,
+    answers: &mpsc::Sender<Result<(), KafkaError>>,
+) {
+    while let Ok(positions) = positions.recv() {
+        let Some(consumer) = consumer.upgrade() else { return };
         let mut list = TopicPartitionList::new();
-        let mut partitions = Vec::new();
-        for (partition, dealt) in dealt {
-            let Some((offset, metadata)) = dealt.slot.unsent() else { continue };
+        let filled = positions.iter().try_for_each(|(partition, offset, metadata)| {
             let mut element = list.add_partition(topic, i32::from(partition.0));
             element.set_metadata(metadata);
-            // Refuses only what is no offset.
-            if element.set_offset(Place::Offset(offset)).is_ok() {
-                partitions.push(*partition);
-            }
-        }
-        if partitions.is_empty() {
+            element.set_offset(Place::Offset(*offset))
+        });
+        let answer = filled.and_then(|()| consumer.commit(&list, CommitMode::Sync));
+        drop(consumer);
+        if answers.send(answer).is_err() {
             return;
-        }
-        match consumer.commit(&list, CommitMode::Async) {
-            Ok(()) => self.under_way = Some((partitions, Instant::now())),
-            Err(error) => {
-                tracing::debug!(%error, "a commit can't be sent; it is made again");
-                partitions.iter().filter_map(|partition| dealt.get(partition)).for_each(|dealt| dealt.slot.again());
-                self.rest = Some(Instant::now() + AGAIN);
-            }
         }
     }
 }

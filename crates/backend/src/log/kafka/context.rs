@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 use serde::Deserialize;
@@ -20,13 +20,6 @@ pub(super) enum Turn {
     Assign(Vec<i32>),
     /// These are to be given up; at once where they already belong to others.
     Revoke { partitions: Vec<i32>, lost: bool },
-}
-
-/// What came of a commit.
-#[derive(Debug)]
-pub(super) struct Committed {
-    /// The partitions that were not committed, and why.
-    pub(super) failed: Vec<(i32, RDKafkaErrorCode)>,
 }
 
 /// What librdkafka knows of a partition.
@@ -58,7 +51,6 @@ pub(super) struct Context {
     pub(super) trouble: Trouble,
     closing: AtomicBool,
     turns: Mutex<VecDeque<Turn>>,
-    committed: Mutex<Vec<Committed>>,
     standings: Mutex<Option<BTreeMap<i32, Standing>>>,
 }
 
@@ -70,10 +62,6 @@ impl Context {
 
     pub(super) fn turn(&self) -> Option<Turn> {
         lock(&self.turns).pop_front()
-    }
-
-    pub(super) fn committed(&self) -> Vec<Committed> {
-        std::mem::take(&mut lock(&self.committed))
     }
 
     /// The latest statistics by partition, once.
@@ -116,19 +104,6 @@ impl ConsumerContext for Context {
         let partitions = list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
         let turn = if given { Turn::Assign(partitions) } else { Turn::Revoke { partitions, lost: consumer.assignment_lost() } };
         lock(&self.turns).push_back(turn);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let whole = result.err().and_then(|error| error.rdkafka_error_code());
-        let failed = offsets
-            .elements()
-            .iter()
-            .filter_map(|element| {
-                let own = element.error().err().and_then(|error| error.rdkafka_error_code());
-                Some((element.partition(), own.or(whole)?))
-            })
-            .collect();
-        lock(&self.committed).push(Committed { failed });
     }
 }
 

@@ -1,4 +1,4 @@
-//! A reader's own thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
+//! A reader's thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
 //!
 //! librdkafka leaves it to us when a rebalance is answered, so nothing here waits: the hub goes on turning, and
 //! commits go out, while a partition is handed over.
@@ -67,12 +67,14 @@ impl Hub {
         let config = reader.options.consumer(&reader.group, usize::from(reader.partitions));
         let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| unusable(&e).to_string())?;
         consumer.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
+        let consumer = Arc::new(consumer);
+        let commits = Commits::start(&consumer, &reader.name).map_err(|error| format!("a thread for Kafka can't be started: {error}"))?;
         Ok(Hub {
             reader,
             inboxes,
-            consumer: Arc::new(consumer),
+            consumer,
             dealt: BTreeMap::new(),
-            commits: Commits::default(),
+            commits,
             arriving: VecDeque::new(),
             handover: None,
             lag: Arc::default(),
@@ -93,10 +95,13 @@ impl Hub {
     }
 
     fn serve(mut self) {
-        let mut failure = None;
-        while failure.is_none() && !self.inboxes.iter().all(|inbox| inbox.is_settled()) {
-            failure = self.turn().err();
-        }
+        let failure = loop {
+            match self.turn() {
+                Ok(()) if self.all_closed() => break None,
+                Ok(()) => {}
+                Err(reason) => break Some(reason),
+            }
+        };
         if let Some(reason) = failure {
             tracing::error!(reason, group = self.reader.group, "reading from Kafka ends");
             self.lose(self.dealt.keys().copied().collect());
@@ -106,6 +111,7 @@ impl Hub {
         self.consumer.context().close();
         // The last handle: it leaves the group, and others are given its partitions.
         drop(self.consumer);
+        self.inboxes.iter().for_each(|inbox| inbox.settle());
     }
 
     fn turn(&mut self) -> Result<(), String> {
@@ -123,9 +129,9 @@ impl Hub {
             }
         }
         self.arrive()?;
+        self.commits.take_answer(&self.dealt);
         self.hand_over();
-        self.commits.take_answers(self.consumer.context(), &self.dealt);
-        self.commits.send(&self.consumer, &self.reader.name, &self.dealt);
+        self.commits.send(&self.dealt)?;
         self.measure();
         self.settle();
         Ok(())
@@ -200,21 +206,35 @@ impl Hub {
 
     fn revoke(&mut self, partitions: Vec<i32>, lost: bool) {
         let partitions: Vec<Partition> = partitions.into_iter().filter_map(|number| u16::try_from(number).ok()).map(Partition).collect();
-        // What had not begun needs no handing over.
+        // What had not begun needs no handing over; but librdkafka takes back only what it was told to read.
+        let mut given = TopicPartitionList::new();
         for arriving in &mut self.arriving {
-            arriving.retain(|number| !partitions.iter().any(|partition| i32::from(partition.0) == *number));
+            let taken = arriving.extract_if(.., |number| partitions.iter().any(|partition| i32::from(partition.0) == *number));
+            for number in taken {
+                given.add_partition(&self.reader.name, number);
+            }
         }
         self.arriving.retain(|arriving| !arriving.is_empty());
+        if given.count() > 0
+            && let Err(error) = context::assign(&self.consumer, &given)
+        {
+            self.complain(&error);
+        }
         if lost {
             tracing::warn!(group = self.reader.group, partitions = partitions.len(), "partitions were lost to others");
-            self.handover = None;
             self.lose(partitions.clone());
             self.unassign(&partitions);
+            if let Some(handover) = &mut self.handover {
+                handover.partitions.retain(|partition| !partitions.contains(partition));
+            }
+            self.handover.take_if(|handover| handover.partitions.is_empty());
             return;
         }
         for dealt in partitions.iter().filter_map(|partition| self.dealt.get(partition)) {
             self.inboxes[dealt.owner].revoking(dealt.slot.clone());
         }
+        let earlier = self.handover.take().map(|handover| handover.partitions).unwrap_or_default();
+        let partitions = [earlier, partitions].concat();
         self.handover = Some(Handover { partitions, deadline: Instant::now() + HANDOVER, sealed: false });
     }
 
@@ -223,6 +243,7 @@ impl Hub {
         let Some(handover) = &mut self.handover else { return };
         if self.consumer.assignment_lost() {
             let partitions = std::mem::take(&mut handover.partitions);
+            self.handover = None;
             return self.revoke(partitions.iter().map(|partition| i32::from(partition.0)).collect(), true);
         }
         let dealt = || handover.partitions.iter().filter_map(|partition| self.dealt.get(partition));
@@ -275,12 +296,20 @@ impl Hub {
 
     /// Lets those go that closed and whose commits are done.
     fn settle(&self) {
-        let clean = |index: usize| self.dealt.values().all(|dealt| dealt.owner != index || dealt.slot.is_sent());
-        for (index, inbox) in self.inboxes.iter().enumerate() {
-            if inbox.is_closed() && clean(index) && self.commits.none_under_way() {
-                inbox.settle();
-            }
+        // The last ones wait until the group has been left.
+        if !self.inboxes.iter().all(|inbox| inbox.is_closed()) {
+            let done = (0..self.inboxes.len()).filter(|index| self.is_done(*index));
+            done.for_each(|index| self.inboxes[index].settle());
         }
+    }
+
+    fn all_closed(&self) -> bool {
+        (0..self.inboxes.len()).all(|index| self.is_done(index))
+    }
+
+    fn is_done(&self, index: usize) -> bool {
+        let mut held = self.dealt.values().filter(|dealt| dealt.owner == index);
+        self.inboxes[index].is_closed() && self.commits.none_under_way() && held.all(|dealt| dealt.slot.is_sent())
     }
 
     fn complain(&mut self, error: &KafkaError) {

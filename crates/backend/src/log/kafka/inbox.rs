@@ -110,12 +110,8 @@ impl Inbox {
         self.settling.notify_one();
     }
 
-    pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
-    }
-
     pub(super) async fn settled(&self) {
-        while !self.is_settled() {
+        while !self.settled.load(Ordering::Acquire) {
             self.settling.notified().await;
         }
     }

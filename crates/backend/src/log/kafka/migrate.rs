@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
 use super::open::{OpenError, connect};
@@ -270,7 +270,7 @@ fn request() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
 }
 
-fn answered(what: &str, answer: Result<Vec<Result<String, (String, RDKafkaErrorCode)>>, KafkaError>) -> Result<(), MigrateError> {
+fn answered(what: &str, answer: KafkaResult<Vec<TopicResult>>) -> Result<(), MigrateError> {
     let refused = |reason: String| MigrateError::Refused { what: what.to_owned(), reason };
     for topic in answer.map_err(|error| refused(error.to_string()))? {
         if let Err((_, code)) = topic

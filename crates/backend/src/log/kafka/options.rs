@@ -17,7 +17,7 @@ const QUEUE_KIB: u32 = 64 << 10;
 const READ_AHEAD_KIB: usize = 16 << 10;
 
 /// Properties that decide what postrider guarantees, and what to do instead of setting them.
-const OWNED: [(&str, &str); 22] = [
+const OWNED: [(&str, &str); 23] = [
     ("acks", "a record is acknowledged when all in-sync replicas have it"),
     ("request.required.acks", "a record is acknowledged when all in-sync replicas have it"),
     ("enable.idempotence", "a retried record must not be written twice"),
@@ -26,6 +26,7 @@ const OWNED: [(&str, &str); 22] = [
     ("message.timeout.ms", "an append is answered within its own time-out"),
     ("delivery.timeout.ms", "an append is answered within its own time-out"),
     ("delivery.report.only.error", "an append is answered when its records are acknowledged"),
+    ("queue.buffering.max.messages", "set `queue.buffering.max.kbytes`"),
     ("enable.auto.commit", "offsets are committed when deliveries are finished"),
     ("auto.commit.enable", "offsets are committed when deliveries are finished"),
     ("enable.auto.offset.store", "offsets are committed when deliveries are finished"),
@@ -138,13 +139,12 @@ impl Options {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         config.set("enable.idempotence", "true").set("acks", "all").set("compression.type", "none");
-        config.set("linger.ms", "3").set("queue.buffering.max.messages", "1000000");
-        // Beyond the gate in front of the queue, so that the queue itself is never full.
-        config.set("queue.buffering.max.kbytes", (2 * self.queue_kib()).to_string());
+        config.set("linger.ms", "3");
         config.set("message.max.bytes", (MAX_RECORD + FRAMING).to_string());
         config.set("message.timeout.ms", super::producer::TIMEOUT.as_millis().to_string());
         let mut config = self.overridden(config);
-        config.set("queue.buffering.max.kbytes", (2 * self.queue_kib()).to_string());
+        // Bounded in front of it, where records can wait: librdkafka's own queue would refuse them.
+        config.set("queue.buffering.max.kbytes", "2147483647").set("queue.buffering.max.messages", "0");
         config
     }
 
@@ -158,7 +158,7 @@ impl Options {
         if self.properties.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
             // With the protocol of KIP-848 these are the broker's to decide.
             config.set("partition.assignment.strategy", "cooperative-sticky");
-            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1500");
+            config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1000");
         }
         config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
         config.set("fetch.wait.max.ms", "100").set("fetch.queue.backoff.ms", "20").set("fetch.error.backoff.ms", "100");

@@ -2,6 +2,7 @@
 
 pub(crate) mod cql;
 pub(crate) mod kafka;
+mod kafka_group;
 mod kafka_log;
 
 mod log_contract {

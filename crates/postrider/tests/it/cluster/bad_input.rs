@@ -33,7 +33,7 @@ async fn servers_that_are_not_there_or_not_ready_are_named() {
     let not_migrated = Cluster::configured(&kafka, &cql, "", 4);
     refused(&not_migrated, &["serve"], &[], &["does not exist", "postrider migrate"]).await;
     let migrated = Cluster::new("", 4).await;
-    refused(&migrated, &["serve"], &[("POSTRIDER__SCYLLA__KEYSPACE", "nobody_made_it")], &["nobody_made_it", "migrate"]).await;
+    refused(&migrated, &["serve"], &[("POSTRIDER__SCYLLA__KEYSPACE", "nobody_made_it")], &["nobody_made_it", "run the migration"]).await;
     refused(&migrated, &["serve"], &[("POSTRIDER__KAFKA__PREFIX", "nobody.made.it.")], &["nobody.made.it.", "migrate"]).await;
     refused(&migrated, &["migrate"], &[("POSTRIDER__KAFKA__PARTITIONS", "2")], &["4 partitions"]).await;
     refused(&migrated, &["migrate"], &[("POSTRIDER__KAFKA__PARTITIONS", "8")], &["docs/operations.md"]).await;

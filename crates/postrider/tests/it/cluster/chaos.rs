@@ -34,7 +34,7 @@ async fn crowd(node: &Node) -> Crowd {
             _ => Receiver::start(|_| Reply::After(Duration::from_millis(2), 200)).await,
         });
     }
-    let settings = |_| json!({ "timeout": 2, "max_in_flight": 8, "retry": { "schedule": vec![1; 60] } });
+    let settings = |_| json!({ "timeout": 2, "max_in_flight": 8, "retry": { "schedule": vec![1; 30] } });
     Crowd::register(&node.api(), receivers, settings).await
 }
 

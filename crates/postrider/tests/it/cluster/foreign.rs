@@ -35,7 +35,7 @@ async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
         "headers.delimiter=\t",
     ];
     let args = [&["--bootstrap-server", kafka, "--topic", topic][..], &properties].concat();
-    let mut child = tool(servers, "kafka.tools.ConsoleProducer", &args)
+    let mut child = tool(servers, "org.apache.kafka.tools.ConsoleProducer", &args)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
