@@ -1,0 +1,3 @@
+//! What the repository says to other programs is true of itself.
+
+mod compose;
