@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{self, Landed, Outlet};
 use crate::departed::Departed;
-use crate::lookups::{self, Answered, Known};
+use crate::lookups::{self, Answered, Known, Stretch};
 use crate::outbox::{Outbox, Sinks};
 use crate::rows;
 use crate::targets::Targets;
@@ -376,8 +376,8 @@ impl Worker {
                 match action {
                     Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), tenure, attempt))),
                     Action::Write(change) => self.outbox.push_change(tenure, change),
-                    Action::Load { endpoint, from, low: _, limit } => {
-                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, from, limit)));
+                    Action::Load { endpoint, from, low, limit } => {
+                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, Stretch { from, low, limit })));
                     }
                     Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), tenure, id))),
                     Action::Resolve { endpoint, meta } => {
@@ -429,7 +429,15 @@ impl Worker {
         let Worker { consumer, shards, outlet, sending, lookups, outbox, .. } = self;
         let departed = Departed { shards, outlet, sending, lookups, outbox };
         let (closed, ()) = tokio::join!(consumer.close(), departed.wind_up(deadline));
-        Ok(closed?)
+        note_close(closed);
+        Ok(())
+    }
+}
+
+/// A group that can't be left in time only costs repeats.
+pub(crate) fn note_close(closed: Result<(), LogError>) {
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the log was left without a word");
     }
 }
 
