@@ -90,3 +90,104 @@ impl Shard {
         self.write(Write { delivery: held.delivery, at: now, attempt, end: None, remove, put }, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::attempt::Answer;
+    use crate::delivery::Delivery;
+    use crate::endpoint::Policy;
+    use crate::endpoint::PolicyState;
+    use crate::id::{EndpointId, Uid};
+    use crate::offsets::{Offset, Progress};
+    use crate::record::Command;
+    use crate::shard::{Input, Limits};
+
+    const ID: DeliveryId = DeliveryId { event: Uid(7), endpoint: EndpointId(Uid(1)) };
+    const SENT: Time = Time(1000);
+    const ASKED: Time = Time(2000);
+
+    /// A shard with one attempt in flight, which was told to hand over.
+    fn leaving(commands: &[Command]) -> Shard {
+        let mut shard = Shard::new(Limits { hand_over: Millis(500), ..Limits::default() }, Progress::default(), 1);
+        for (offset, command) in [Command::Deliver].iter().chain(commands).enumerate() {
+            let (meta, payload) = (Bytes::new(), Bytes::new());
+            let delivery = Delivery { id: ID, key: None, since: SENT, attempts: 0, failed: 0, meta, payload };
+            shard.handle(Input::Arrived { offset: Offset(offset as u64), command: *command, delivery }, SENT);
+            let policy = Policy { state: PolicyState::Enabled, schedule: Arc::new([Millis(2000)]), ..Policy::deleted() };
+            shard.handle(Input::Endpoint { endpoint: ID.endpoint, policy }, SENT);
+        }
+        assert!(actions(&mut shard).iter().any(|action| matches!(action, Action::Send(_))));
+        shard.handle(Input::Drain, ASKED);
+        assert_eq!(shard.next_wakeup(), Some(ASKED + Millis(500)));
+        shard.handle(Input::Tick, ASKED + Millis(500));
+        shard
+    }
+
+    fn actions(shard: &mut Shard) -> Vec<Action> {
+        std::iter::from_fn(|| shard.poll()).collect()
+    }
+
+    fn write(shard: &mut Shard) -> Write {
+        let found = actions(shard).into_iter().find_map(|action| if let Action::Write(write) = action { Some(write) } else { None });
+        found.expect("something is written")
+    }
+
+    /// The lease is durable, and the attempt ends `at` with `code`.
+    fn ends(shard: &mut Shard, code: u16, retry_after: Option<Millis>, at: Time) -> Write {
+        shard.handle(Input::Written { count: 1 }, ASKED + Millis(510));
+        assert!(actions(shard).iter().any(|action| matches!(action, Action::Drained)) && shard.is_busy());
+        let report = Report { started: SENT, took: at.since(SENT), answer: Answer::Status { code, retry_after }, body: Bytes::new() };
+        shard.handle(Input::Finished { id: ID, report }, at);
+        write(shard)
+    }
+
+    #[test]
+    fn a_lease_counts_its_attempt_and_is_taken_back_by_success() {
+        let mut shard = leaving(&[]);
+        let lease = write(&mut shard);
+        let (place, due) = lease.put.expect("a row");
+        assert_eq!((lease.delivery.attempts, lease.delivery.failed), (1, 1));
+        assert!(due >= Time(6000) + MARGIN, "not before the time-out of 5 s and a margin: {due}");
+        let end = ends(&mut shard, 200, None, Time(3000));
+        assert_eq!((end.remove, end.put, end.delivery.attempts), (Some(place), None, 1));
+    }
+
+    #[test]
+    fn a_failure_leaves_the_row_unless_the_receiver_asks_for_longer() {
+        let mut shard = leaving(&[]);
+        let (place, due) = write(&mut shard).put.expect("a row");
+        let end = ends(&mut shard, 503, Some(Millis(1)), Time(3000));
+        assert_eq!((end.remove, end.put, end.attempt.and_then(|attempt| attempt.next)), (None, None, Some(due)));
+
+        let mut shard = leaving(&[]);
+        write(&mut shard);
+        let end = ends(&mut shard, 503, Some(Millis::from_secs(60)), Time(3000));
+        assert_eq!((end.remove, end.put.map(|(_, due)| due)), (Some(place), Some(Time(63_000))));
+        assert_eq!((end.delivery.attempts, end.delivery.failed), (1, 1));
+    }
+
+    #[test]
+    fn a_failure_known_too_late_touches_no_row() {
+        let mut shard = leaving(&[]);
+        let (_, due) = write(&mut shard).put.expect("a row");
+        let end = ends(&mut shard, 503, Some(Millis::from_secs(60)), due);
+        assert_eq!((end.remove, end.put, end.attempt.map(|attempt| attempt.number)), (None, None, Some(1)));
+    }
+
+    #[test]
+    fn what_was_withdrawn_in_flight_gets_no_row() {
+        let mut shard = leaving(&[Command::Cancel]);
+        let lease = write(&mut shard);
+        assert_eq!((lease.end, lease.put), (Some(End::Canceled), None));
+        let end = ends(&mut shard, 500, None, Time(3000));
+        assert_eq!(
+            (end.end, end.put, end.attempt.map(|attempt| attempt.state)),
+            (Some(End::Canceled), None, Some(DeliveryState::Canceled))
+        );
+    }
+}
