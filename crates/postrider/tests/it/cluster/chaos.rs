@@ -1,6 +1,5 @@
 //! Processes die, freeze and are replaced under load: nothing that was accepted is lost.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -17,6 +16,8 @@ const BAD: usize = 6;
 const RATE: u32 = 500;
 /// Longer than the session time-out.
 const FROZEN: Duration = Duration::from_secs(14);
+/// Those that hang are tried with one request at a time, each of which takes its time-out.
+const SETTLE: Duration = Duration::from_secs(180);
 /// What may be sent twice for each process that dies or freezes: what was in flight or finished and not yet committed,
 /// and for frozen ones what they go on sending until they know.
 const REPEATS: usize = 400;
@@ -36,9 +37,9 @@ async fn crowd(node: &Node) -> Crowd {
     Crowd::register(&node.api(), receivers, settings).await
 }
 
-/// One event in five is not taken at once.
+/// One event in ten is not taken at once.
 fn refused(got: &Got) -> bool {
-    got.number("x-webhook-attempt") < 3 && (got.n.unwrap() / ENDPOINTS as u64).is_multiple_of(5)
+    got.number("x-webhook-attempt") < 2 && (got.n.unwrap() / ENDPOINTS as u64).is_multiple_of(10)
 }
 
 async fn nodes(cluster: &Cluster) -> Vec<Node> {
@@ -90,9 +91,14 @@ async fn whatever_happens_to_processes_loses_nothing() {
         }
     }
     let accepted = load.stop().await;
-    crowd.has_all(&accepted).await;
+    let sent = Instant::now();
+    while !crowd.missing(&accepted).is_empty() {
+        let missing = crowd.missing(&accepted);
+        assert!(sent.elapsed() < SETTLE, "{} did not arrive, such as {:?}; {happened:?}", missing.len(), &missing[..missing.len().min(9)]);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     let repeats = crowd.repeats().len();
-    println!("{} accepted, {repeats} repeated; {happened:?}", accepted.len());
+    println!("{} accepted, {repeats} repeated; settled in {:?}; {happened:?}", accepted.len(), sent.elapsed());
     assert!(accepted.len() > 5_000, "only {} events were accepted", accepted.len());
     assert!(repeats <= violent * REPEATS, "{repeats} deliveries were repeated");
     join_all(nodes.iter_mut().map(Node::stop)).await;
@@ -106,13 +112,10 @@ async fn orderly_ends_repeat_nothing() {
     let mut nodes = nodes(&cluster).await;
     let crowd = crowd(&nodes[0]).await;
     let load = Load::over(nodes[..2].iter().map(Node::api).collect(), RATE, crowd.events());
-    let mut ended: BTreeSet<usize> = BTreeSet::new();
-    while ended.len() < nodes.len() {
-        tokio::time::sleep(Duration::from_millis(500 + chance.below(1500))).await;
-        let which = chance.below(nodes.len() as u64) as usize;
+    for which in [3, 0, 4, 1, 2] {
+        tokio::time::sleep(Duration::from_millis(500 + chance.below(2500))).await;
         nodes[which].stop().await;
         cluster.restart(&mut nodes[which]).await;
-        ended.insert(which);
     }
     let accepted = load.stop().await;
     crowd.has_all(&accepted).await;
