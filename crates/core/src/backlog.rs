@@ -162,6 +162,13 @@ impl Backlog {
         self.from
     }
 
+    /// The first place of a row that is not in memory: one still to be read, one of a blocked key, or one that comes or goes.
+    pub(crate) fn low_water(&self) -> Place {
+        let blocked = self.blocked.values().map(|blocked| blocked.place);
+        let moving = self.moving.first_key_value().map(|(place, _)| *place);
+        blocked.chain(moving).fold(self.from, Place::min)
+    }
+
     /// How many rows the load under way has asked for.
     pub(crate) fn load_limit(&self) -> Option<usize> {
         self.load.as_ref().map(|load| load.limit)
@@ -178,7 +185,7 @@ impl Backlog {
         (self.from, self.next) = match stop {
             Stop::At(place, due) => (place, Some(blocked.map_or(due, |b| b.min(due)))),
             Stop::Behind(place) => (Place { order: place.order, event: Uid(place.event.0.saturating_add(1)) }, Some(now)),
-            Stop::End => (self.from, blocked),
+            Stop::End => (Place::LAST, blocked),
         };
         let stored = self.load.take().and_then(|load| load.stored);
         self.moving.retain(|_, moving| moving.writes > 0);
@@ -286,6 +293,22 @@ mod tests {
         backlog.end_load(Stop::Behind(place(9)), Time(0));
         assert!(backlog.block(7, place(5), Time(50)));
         assert_eq!(backlog.begin_load(8, Time(50)), place(3));
+    }
+
+    #[test]
+    fn low_water_lies_before_what_comes_and_goes_and_what_is_blocked() {
+        let mut backlog = Backlog::default();
+        backlog.note(place(9), Time(0));
+        backlog.begin_load(8, Time(0));
+        backlog.end_load(Stop::End, Time(0));
+        assert_eq!(backlog.low_water(), Place::LAST, "all rows were read");
+        assert!(backlog.block(7, place(6), Time(100)));
+        assert_eq!(backlog.low_water(), place(6));
+        backlog.comes(place(4), 1);
+        backlog.goes(place(3));
+        assert_eq!(backlog.low_water(), place(3));
+        backlog.moved(place(3));
+        assert_eq!(backlog.low_water(), place(4));
     }
 
     #[test]

@@ -38,6 +38,11 @@ pub struct Place {
     pub event: Uid,
 }
 
+impl Place {
+    /// Behind all rows.
+    pub(crate) const LAST: Place = Place { order: u64::MAX, event: Uid(u128::MAX) };
+}
+
 /// A row of the backlog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlogged {

@@ -1,6 +1,7 @@
 //! One endpoint's deliveries: a small window in memory over a durable backlog.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::backlog::Backlog;
 use crate::breaker::{Admission, Breaker, State};
@@ -56,6 +57,10 @@ pub(crate) struct Flight {
     pub(crate) suspect: bool,
     /// Its owner withdrew it; it is not tried again.
     pub(crate) canceled: bool,
+    /// When its attempt has ended at the latest.
+    pub(crate) ends: Time,
+    /// Until when its row is its own to move, although the partition goes to another owner.
+    pub(crate) leased: Option<Time>,
 }
 
 /// First attempts go before retries.
@@ -166,6 +171,11 @@ impl Lane {
         self.policy.as_ref().is_some_and(|p| p.ordering == Ordering::Key)
     }
 
+    /// The delays between attempts.
+    pub(crate) fn schedule(&self) -> Arc<[Millis]> {
+        self.policy.as_ref().map(|policy| policy.schedule.clone()).unwrap_or_default()
+    }
+
     /// Where a row of this delivery belongs, due at `due`.
     pub(crate) fn place(&self, delivery: &Delivery, due: Time) -> Place {
         let order = if self.is_ordered() { delivery.since.0 } else { due.0 };
@@ -198,6 +208,13 @@ impl Lane {
     pub(crate) fn held(&mut self, event: Uid) -> Option<&mut Held> {
         let flying = self.flying.get_mut(&event).map(|flight| &mut flight.held);
         flying.or_else(|| self.waiting.get_mut(self.slot_of.get(&event)?))
+    }
+
+    /// The first place at which the store holds, or may come to hold by what was written so far, a row of this lane.
+    pub(crate) fn low_water(&self) -> Place {
+        let flying = self.flying.values().map(|flight| &flight.held);
+        let rows = self.waiting.values().chain(flying).filter_map(|held| held.place);
+        rows.fold(self.backlog.low_water(), Place::min)
     }
 
     /// Notes a row that lies in the store and not in memory; in an ordered lane one that must wait blocks its key.
@@ -345,7 +362,7 @@ impl Lane {
     }
 
     /// Notes that `held` is being sent.
-    pub(crate) fn launch(&mut self, held: Held, suspect: bool, now: Time) {
+    pub(crate) fn launch(&mut self, held: Held, suspect: bool, timeout: Millis, now: Time) {
         let probe = !self.breaker.is_closed();
         self.breaker.started();
         if let Some(rate) = &mut self.rate {
@@ -355,7 +372,8 @@ impl Lane {
             self.heard = now;
         }
         self.bytes += held.cost();
-        self.flying.insert(held.event(), Flight { held, started: now, probe, suspect, canceled: false });
+        let flight = Flight { held, started: now, probe, suspect, canceled: false, ends: now + timeout, leased: None };
+        self.flying.insert(flight.held.event(), flight);
     }
 
     /// Takes back a delivery whose attempt ended, and learns from how it ended.

@@ -29,7 +29,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{self, Landed, Outlet};
-use crate::lookups::{self, Answered, Known};
+use crate::departed::Departed;
+use crate::lookups::{self, Answered, Known, Stretch};
 use crate::outbox::{Outbox, Sinks};
 use crate::rows;
 use crate::targets::Targets;
@@ -86,8 +87,8 @@ pub enum EngineError {
     },
 }
 
-/// Serves the partitions that its consumer is given until `stop`, then drains: what is in flight may end within
-/// `options.drain`.
+/// Serves the partitions that its consumer is given until `stop`, then drains: partitions are handed over, and what is
+/// in flight may end, within `options.drain`.
 ///
 /// Runs on one thread; a panic or an error takes the role down.
 pub async fn run(parts: Deliverer, options: DelivererOptions, stop: CancellationToken) -> Result<(), EngineError> {
@@ -124,7 +125,7 @@ struct Worker {
     /// How many there have been.
     begun: u64,
     takeovers: FuturesUnordered<LocalBoxFuture<'static, Takeover>>,
-    /// Those of lost partitions stay until what they had in flight is recorded.
+    /// Those of partitions that others have stay until what they had in flight is recorded.
     shards: BTreeMap<Tenure, Shard>,
     outlet: Rc<Outlet>,
     sending: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
@@ -198,7 +199,7 @@ impl Worker {
         for (tenure, count) in counts {
             self.feed(tenure, Input::Written { count });
         }
-        self.forget_lost();
+        self.forget_idle();
     }
 
     /// An attempt ended, and with it perhaps others.
@@ -302,21 +303,22 @@ impl Worker {
         }
     }
 
+    /// Lets a partition go at once; what its shard still has in flight is heard and recorded all the same.
     fn release(&mut self, tenure: Tenure) {
         self.tenures.remove(&tenure.partition);
-        self.shards.remove(&tenure);
         self.consumer.release(tenure.partition);
+        self.forget_idle();
     }
 
     /// The partition has gone to another worker: what is in flight is still recorded.
     fn lose(&mut self, partition: Partition) {
         let Some(tenure) = self.tenures.remove(&partition) else { return };
         self.feed(tenure, Input::Revoked);
-        self.forget_lost();
+        self.forget_idle();
     }
 
-    /// Drops the shards of lost partitions that have nothing under way any more.
-    fn forget_lost(&mut self) {
+    /// Drops the shards of partitions that others have, once they have nothing under way any more.
+    fn forget_idle(&mut self) {
         if self.shards.len() > self.tenures.len() {
             let tenures = &self.tenures;
             self.shards.retain(|tenure, shard| tenures.get(&tenure.partition) == Some(tenure) || shard.is_busy());
@@ -374,8 +376,8 @@ impl Worker {
                 match action {
                     Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), tenure, attempt))),
                     Action::Write(change) => self.outbox.push_change(tenure, change),
-                    Action::Load { endpoint, from, limit } => {
-                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, from, limit)));
+                    Action::Load { endpoint, from, low, limit } => {
+                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, Stretch { from, low, limit })));
                     }
                     Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), tenure, id))),
                     Action::Resolve { endpoint, meta } => {
@@ -408,27 +410,34 @@ impl Worker {
         }
     }
 
-    /// Lets what is in flight end and makes it durable, within the deadline; then cuts the rest off. Partitions that
-    /// are still being taken over have nothing to finish.
+    /// Hands all partitions over, so that others serve them at once; then lets what is in flight end and records it.
+    /// Both within the deadline. Partitions that are still being taken over have nothing to finish.
     async fn drain(mut self) -> Result<(), EngineError> {
         let deadline = Instant::now() + self.drain;
         self.takeovers.clear();
         self.tenures.keys().for_each(|partition| self.consumer.pause(*partition));
+        let shards = &self.shards;
+        self.tenures.retain(|_, tenure| shards.contains_key(tenure));
         self.feed_all(&Input::Drain);
         self.carry_out()?;
-        while !self.shards.is_empty() {
-            let turn = tokio::time::timeout_at(deadline, self.turn(None));
-            if let Ok(done) = turn.await {
-                done?;
-                continue;
+        while !self.tenures.is_empty() {
+            match tokio::time::timeout_at(deadline, self.turn(None)).await {
+                Ok(done) => done?,
+                Err(_) => break, // the store takes no rows: what is not stored is read again
             }
-            tracing::warn!(
-                in_flight = self.sending.len(),
-                "the drain deadline has passed; attempts in flight are cut off and made again later"
-            );
-            break;
         }
-        Ok(self.consumer.close().await?)
+        let Worker { consumer, shards, outlet, sending, lookups, outbox, .. } = self;
+        let departed = Departed { shards, outlet, sending, lookups, outbox };
+        let (closed, ()) = tokio::join!(consumer.close(), departed.wind_up(deadline));
+        note_close(closed);
+        Ok(())
+    }
+}
+
+/// A group that can't be left in time only costs repeats.
+pub(crate) fn note_close(closed: Result<(), LogError>) {
+    if let Err(error) = closed {
+        tracing::warn!(%error, "the log was left without a word");
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod attempt;
 pub mod deliverer;
+mod departed;
 mod lookups;
 mod outbox;
 pub mod router;

@@ -31,9 +31,19 @@ pub(crate) async fn lanes(store: Store, partition: Partition) -> Vec<Lane> {
     }
 }
 
+/// The part of a lane's backlog that is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch {
+    pub(crate) from: Place,
+    /// The lane has no row before it.
+    pub(crate) low: Place,
+    pub(crate) limit: usize,
+}
+
 /// A page of a lane's backlog.
-pub(crate) async fn load(store: Store, tenure: Tenure, endpoint: EndpointId, from: Place, limit: usize) -> Option<Answered> {
-    match store.load(tenure.partition, endpoint, from, Place::default(), None, limit).await {
+pub(crate) async fn load(store: Store, tenure: Tenure, endpoint: EndpointId, stretch: Stretch) -> Option<Answered> {
+    let Stretch { from, low, limit } = stretch;
+    match store.load(tenure.partition, endpoint, from, low, None, limit).await {
         Ok(rows) => Some((tenure, Input::Loaded { endpoint, rows })),
         Err(error) => {
             tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");

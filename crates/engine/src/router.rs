@@ -15,7 +15,7 @@ use postrider_core::record::{EventEnvelope, RecordError};
 use postrider_ingest::{Ingest, Reading, Receipt};
 use tokio_util::sync::CancellationToken;
 
-use crate::deliverer::EngineError;
+use crate::deliverer::{self, EngineError};
 use crate::rows;
 
 /// Before a batch that could not be routed is tried again.
@@ -117,7 +117,8 @@ pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineEr
             }
         }
     }
-    Ok(consumer.close().await?)
+    deliverer::note_close(consumer.close().await);
+    Ok(())
 }
 
 struct Parts {

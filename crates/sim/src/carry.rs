@@ -10,7 +10,7 @@ use postrider_core::time::Millis;
 
 use crate::owner::{Epoch, Part};
 use crate::report::Broken;
-use crate::store::end_of;
+use crate::store::{By, end_of};
 use crate::world::{Query, Step, World, index_of, short};
 
 impl World {
@@ -19,22 +19,27 @@ impl World {
         let Some(owner) = self.owners.get_mut(&epoch) else { return Ok(()) };
         for input in inputs {
             match &input {
-                Input::Endpoint { endpoint, policy } => {
+                Input::Endpoint { endpoint, policy } if owner.serves() => {
                     let view = &mut owner.views[index_of(*endpoint)];
                     if view.policy.as_ref().map(|p| p.rate_limit) != Some(policy.rate_limit) {
                         view.recent.clear();
                     }
                     view.policy = Some(policy.clone());
                 }
-                Input::Drain => owner.part = Part::Draining,
+                Input::Drain if owner.part == Part::Serving => {
+                    owner.part = Part::Draining;
+                    owner.draining = self.now;
+                }
                 Input::Revoked => owner.part = Part::Lost,
                 Input::Arrived { .. }
+                | Input::Endpoint { .. }
                 | Input::Lane { .. }
                 | Input::Finished { .. }
                 | Input::Written { .. }
                 | Input::Loaded { .. }
                 | Input::LoadFailed { .. }
                 | Input::Found { .. }
+                | Input::Drain
                 | Input::Tick => {}
             }
             self.trace.note(self.now, &[4, u64::from(epoch.0)], || format!("owner {} <- {}", epoch.0, words(&input)));
@@ -70,8 +75,9 @@ impl World {
         match action {
             Action::Send(attempt) => self.send(epoch, &attempt),
             Action::Write(write) => self.write(epoch, write),
-            Action::Load { endpoint, from, limit } => {
+            Action::Load { endpoint, from, low, limit } => {
                 self.serving(epoch, "loads")?;
+                self.check_low_water(epoch, endpoint, from, low)?;
                 self.ask(epoch, Query::Load { endpoint, from, limit })
             }
             Action::Find(id) => {
@@ -105,17 +111,7 @@ impl World {
                 self.announce(index_of(endpoint));
                 Ok(())
             }
-            Action::Drained => {
-                let owner = self.owner(epoch)?;
-                owner.part = Part::Drained;
-                if !owner.flights.is_empty() || !owner.writes.is_empty() || owner.unacknowledged > 0 {
-                    return Err(Broken::new("drained_means_done", format!("{} attempts are out", owner.flights.len())));
-                }
-                // Behind the last commit, which was planned before with the same longest delay.
-                let at = self.now + Millis(21);
-                self.agenda.plan(at, Step::HandOver(epoch));
-                Ok(())
-            }
+            Action::Drained => self.drained(epoch),
         }
     }
 
@@ -141,6 +137,7 @@ impl World {
             format!("owner {} -> send {} attempt {}", epoch.0, short(id), attempt.number)
         });
         self.check_send(epoch, attempt)?;
+        self.check_lease(epoch, id)?;
         if epoch == self.epoch {
             self.ledger.check_turn(id)?;
         } else if let Some(account) = self.ledger.accounts.get_mut(&id) {
@@ -177,11 +174,13 @@ impl World {
     }
 
     fn write(&mut self, epoch: Epoch, write: Write) -> Result<(), Broken> {
-        if write.put.is_some() || write.remove.is_some() || write.end.is_some() {
+        let (id, now) = (write.delivery.id, self.now);
+        self.note_lease(epoch, &write)?;
+        let leased = self.owner(epoch)?.leases.contains_key(&id);
+        if !leased && (write.put.is_some() || write.remove.is_some() || write.end.is_some()) {
             self.serving(epoch, "moves rows")?;
         }
-        let (id, now) = (write.delivery.id, self.now);
-        let zombie = epoch != self.epoch;
+        let zombie = epoch != self.epoch && !leased;
         let owner = self.owners.get(&epoch).ok_or_else(|| Broken::new("owners_live", String::new()))?;
         let policy = owner.views[index_of(id.endpoint)].policy.as_ref();
         self.trace.note(now, &[8, id.event.0 as u64, u64::from(write.put.is_some())], || {
@@ -218,10 +217,14 @@ impl World {
             self.agenda.plan(now + Millis(50), Step::Flush(epoch));
             return Ok(());
         }
+        let by = if epoch == self.epoch { By::Owner } else { By::Former };
         let count = owner.writes.len();
         owner.unacknowledged += count;
         for write in owner.writes.drain(..) {
-            self.store.apply(&write, now)?;
+            self.store.apply(&write, by, now)?;
+            if write.attempt.is_some() && owner.leases.contains_key(&write.delivery.id) {
+                self.ledger.lease_ends(write.delivery.id, epoch);
+            }
         }
         let at = now + self.chance.span(0, self.plan.store.delay.0);
         self.agenda.plan(at, Step::Acknowledge(epoch, count));

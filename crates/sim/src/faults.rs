@@ -8,6 +8,7 @@ use postrider_core::time::{Millis, Time};
 use crate::owner::{Epoch, Owner, Part};
 use crate::plan::Fault;
 use crate::report::Broken;
+use crate::store::By;
 use crate::world::{Step, World};
 
 /// Before a takeover that could not read the store is tried again.
@@ -53,9 +54,10 @@ impl World {
         let arrived = if self.store.down { 0 } else { self.chance.between(0, owner.writes.len() as u64) as usize };
         let writes: Vec<_> = owner.writes.iter().take(arrived).cloned().collect();
         for write in writes {
-            self.store.apply(&write, self.now)?;
+            self.store.apply(&write, By::Owner, self.now)?;
         }
-        self.owners.remove(&self.epoch);
+        let leases = self.owners.remove(&self.epoch).map(|owner| owner.leases).unwrap_or_default();
+        leases.into_keys().for_each(|id| self.ledger.unknown(id));
         self.ledger.nobody_waits();
         self.changing_hands = true;
         self.agenda.plan(self.now + gap, Step::TakeOver(Way::Lost));

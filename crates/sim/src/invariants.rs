@@ -1,6 +1,8 @@
 //! What must hold after every step.
 
 use postrider_core::breaker::State;
+use postrider_core::delivery::Place;
+use postrider_core::id::EndpointId;
 use postrider_core::offsets::{MAX_NAMED, Progress};
 use postrider_core::record::Command;
 use postrider_core::shard::{Census, Limits};
@@ -66,6 +68,21 @@ impl World {
         if largest > before && largest > most {
             return Err(Broken::new("a_lane_is_a_small_window", format!("a read fills it to {largest} bytes, {most} at most")));
         }
+        Ok(())
+    }
+
+    /// No row that a load's owner should know of lies before the low water, nor is one on its way there.
+    pub(crate) fn check_low_water(&mut self, epoch: Epoch, endpoint: EndpointId, from: Place, low: Place) -> Result<(), Broken> {
+        let present = epoch == self.epoch;
+        let stored = self.store.row_before(endpoint, low).filter(|_| present); // who was followed knows no better
+        let of_lane = self.owner(epoch)?.writes.iter().filter(|write| write.delivery.id.endpoint == endpoint);
+        let mut coming = of_lane.filter_map(|write| write.put).map(|(place, _)| place);
+        let before = stored.or_else(|| coming.find(|place| *place < low));
+        if before.is_some() || from < low {
+            let seen = format!("owner {} takes {} for low water, from {}: {before:?}", epoch.0, low.order, from.order);
+            return Err(Broken::new("nothing_lies_below_the_low_water", seen));
+        }
+        self.counts.raised += u64::from(low > Place::default());
         Ok(())
     }
 

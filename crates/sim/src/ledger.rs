@@ -11,6 +11,7 @@ use postrider_core::retry::MAX_RETRY_AFTER;
 use postrider_core::shard::{Attempt, Write};
 use postrider_core::time::{Millis, Time};
 
+use crate::lease::Lease;
 use crate::owner::Epoch;
 use crate::partition::Record;
 use crate::report::Broken;
@@ -30,7 +31,11 @@ pub(crate) struct Account {
     /// Something happened after which it may be sent again although it succeeded.
     pub(crate) may_repeat: bool,
     /// Its owner asked for it to be retried: waits and order don't hold.
-    forced: bool,
+    pub(crate) forced: bool,
+    /// An owner has handed over while an attempt of it was in flight.
+    pub(crate) lease: Option<Lease>,
+    /// An attempt may have been made that is not recorded.
+    pub(crate) unrecorded: bool,
     pub(crate) canceled: bool,
     pub(crate) replayed: bool,
     /// Before when it must not be tried again.
@@ -93,7 +98,10 @@ impl Ledger {
                 account.may_repeat = true;
                 account.replayed = true;
             }
-            Command::Retry => account.forced = true,
+            Command::Retry => {
+                account.forced = true;
+                account.may_repeat |= account.lease.is_some();
+            }
             Command::Cancel => self.stop_waiting(id),
         }
     }
@@ -183,12 +191,33 @@ impl Ledger {
         let asked = attempt.report.answer.retry_after().unwrap_or_default().min(MAX_RETRY_AFTER);
         let earliest = now + planned.scaled(0.8).max(asked);
         let latest = now + (planned.scaled(1.2) + Millis(1)).max(asked);
+        let latest = account.lease.map_or(latest, |lease| latest.max(lease.until));
         if next < earliest || next > latest {
             return Err(Broken::new("waits_between_attempts_are_kept", format!("{id}: {} ms", next.since(now).0)));
+        }
+        if account.lease.is_some() && account.forced {
+            return Ok(()); // the next owner was asked to hurry
         }
         account.not_before = Some(earliest);
         account.forced = false;
         Ok(())
+    }
+
+    /// How the last attempt under a lease ended is durable.
+    pub(crate) fn lease_ends(&mut self, id: DeliveryId, by: Epoch) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.lease = account.lease.filter(|lease| lease.by != by);
+        }
+    }
+
+    /// How an attempt in flight ends, nobody will know: it is made again, with another number.
+    pub(crate) fn unknown(&mut self, id: DeliveryId) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.may_repeat = true;
+            account.unrecorded = true;
+            account.not_before = None;
+            account.lease = None;
+        }
     }
 
     /// An owner went without handing over: what `unsafe_to_forget` holds for may be sent again.

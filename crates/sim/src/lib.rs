@@ -15,6 +15,7 @@ mod chance;
 mod end;
 mod faults;
 mod invariants;
+mod lease;
 mod ledger;
 mod owner;
 mod partition;

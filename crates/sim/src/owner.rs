@@ -51,6 +51,10 @@ pub(crate) struct Owner {
     pub(crate) flights: BTreeSet<DeliveryId>,
     /// Attempts out that an open breaker let through.
     pub(crate) probes: BTreeMap<DeliveryId, usize>,
+    /// Since when it drains.
+    pub(crate) draining: Time,
+    /// Attempts out when it left whose rows are its own to move, and until when.
+    pub(crate) leases: BTreeMap<DeliveryId, Time>,
     /// The last commit, and when it was made.
     pub(crate) committed: (Progress, Time),
     /// When it read each record that was not finished before.
@@ -89,6 +93,8 @@ impl Owner {
             views: vec![View::default(); endpoints],
             flights: BTreeSet::new(),
             probes: BTreeMap::new(),
+            draining: now,
+            leases: BTreeMap::new(),
             committed: (progress, now),
             read_at: BTreeMap::new(),
         }

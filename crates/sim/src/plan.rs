@@ -29,6 +29,8 @@ pub struct Plan {
     pub faults: Vec<(Millis, Fault)>,
     /// Changes of endpoints, when after the start.
     pub changes: Vec<(Millis, usize, Change)>,
+    /// Share of the owners that vanish after they have handed over, with attempts still in flight.
+    pub vanishing: f64,
     /// When after the start receivers that fail are healed and disabled endpoints enabled; `None` for never.
     pub healed: Option<Millis>,
 }
@@ -133,6 +135,7 @@ impl Plan {
             store: StorePlan { delay: Millis(10), load_failures: 0.0 },
             faults: Vec::new(),
             changes: Vec::new(),
+            vanishing: 0.0,
             healed: None,
         }
     }
@@ -154,9 +157,10 @@ impl Plan {
         if chance.hits(0.1) {
             endpoints.iter_mut().for_each(|endpoint| endpoint.policy.ordering = Ordering::Key);
         }
+        let (hand_over, vanishing) = leaving(seed);
         Plan {
             seed,
-            limits: limits(&mut chance),
+            limits: Limits { hand_over, ..limits(&mut chance) },
             traffic: traffic(&mut chance, deliveries as usize, span),
             store: StorePlan {
                 delay: chance.pick(&[Millis(2), Millis(10), Millis(10), Millis(50), Millis(300)]),
@@ -164,10 +168,17 @@ impl Plan {
             },
             faults: faults(&mut chance, span),
             changes: changes(&mut chance, span, endpoints.len()),
+            vanishing,
             healed: chance.hits(0.8).then_some(span + chance.span(0, 60_000)),
             endpoints,
         }
     }
+}
+
+/// How owners leave; drawn apart, so that the rest of a seed's plan stays what it was.
+fn leaving(seed: u64) -> (Millis, f64) {
+    let mut chance = Chance::new(seed ^ 0x1EAF_1EAF_1EAF_1EAF);
+    (chance.pick(&[Millis(0), Millis(100), Millis(1000), Millis(2000)]), chance.pick(&[0.0, 1.0, 1.0]))
 }
 
 /// Healthy endpoints among more hanging ones than there are slots for.
@@ -237,6 +248,7 @@ fn limits(chance: &mut Chance) -> Limits {
         suspects: (in_flight / chance.pick(&[2, 2, 4])).max(1),
         unwritten: chance.pick(&[4, 16, 64, 8192]),
         hold_max: chance.span(200, 2000),
+        hand_over: Limits::default().hand_over, // see `leaving`
         load: chance.pick(&[1, 2, 8, 32, 128]),
         commit_every: chance.pick(&[Millis(10), Millis(10), Millis(200)]),
         recent: chance.pick(&[4, 64, 4096]),

@@ -105,6 +105,8 @@ counts! {
     parks,
     /// Loads that brought rows.
     loads,
+    /// Loads with a low water.
+    raised,
     /// Loads that failed.
     load_failures,
     /// Searches for a delivery's row.
@@ -127,6 +129,10 @@ counts! {
     revocations,
     /// Owners that handed over.
     drains,
+    /// Attempts in flight that were leased to their former owner.
+    leases,
+    /// Owners that handed over and vanished with attempts in flight.
+    vanished,
     /// Store outages.
     outages,
 }

@@ -1,6 +1,6 @@
 //! The store: backlog rows, attempts and ends, as they are durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use postrider_core::attempt::DeliveryState;
 use postrider_core::delivery::{Backlogged, Place};
@@ -10,18 +10,29 @@ use postrider_core::time::Time;
 
 use crate::report::Broken;
 
+/// Who writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The partition's present owner.
+    Owner,
+    /// One that another has followed.
+    Former,
+}
+
 /// Everything that writes have made durable.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     rows: BTreeMap<EndpointId, BTreeMap<Place, Backlogged>>,
     attempts: BTreeMap<DeliveryId, BTreeMap<u32, DeliveryState>>,
     ends: BTreeMap<DeliveryId, (DeliveryState, Time)>,
+    /// Rows that an owner put after another had followed it: the present owner can't know of them.
+    late: BTreeSet<(EndpointId, Place)>,
     pub(crate) down: bool,
 }
 
 impl Store {
     /// Makes one write durable. Refuses one that would lose a delivery.
-    pub(crate) fn apply(&mut self, write: &Write, now: Time) -> Result<(), Broken> {
+    pub(crate) fn apply(&mut self, write: &Write, by: By, now: Time) -> Result<(), Broken> {
         let id = write.delivery.id;
         if let Some(attempt) = &write.attempt {
             self.attempts.entry(id).or_default().insert(attempt.number, attempt.state);
@@ -32,9 +43,14 @@ impl Store {
         let rows = self.rows.entry(id.endpoint).or_default();
         if let Some(place) = write.remove {
             rows.remove(&place);
+            self.late.remove(&(id.endpoint, place));
         }
         if let Some((place, due)) = write.put {
             rows.insert(place, Backlogged { place, due, delivery: write.delivery.clone() });
+            match by {
+                By::Owner => self.late.remove(&(id.endpoint, place)),
+                By::Former => self.late.insert((id.endpoint, place)),
+            };
         }
         if rows.is_empty() {
             self.rows.remove(&id.endpoint);
@@ -47,6 +63,12 @@ impl Store {
 
     pub(crate) fn read(&self, endpoint: EndpointId, from: Place, limit: usize) -> Vec<Backlogged> {
         self.rows.get(&endpoint).into_iter().flat_map(|rows| rows.range(from..)).take(limit).map(|(_, row)| row.clone()).collect()
+    }
+
+    /// A row before `low` that the present owner should know of.
+    pub(crate) fn row_before(&self, endpoint: EndpointId, low: Place) -> Option<Place> {
+        let rows = self.rows.get(&endpoint)?;
+        rows.range(..low).map(|(place, _)| *place).find(|place| !self.late.contains(&(endpoint, *place)))
     }
 
     pub(crate) fn find(&self, id: DeliveryId) -> Option<Backlogged> {
@@ -67,8 +89,9 @@ impl Store {
         self.attempts.get(&id).into_iter().flat_map(|all| all.keys().copied())
     }
 
-    /// The first row of each endpoint that has any.
-    pub(crate) fn first_rows(&self) -> Vec<Backlogged> {
+    /// The first row of each endpoint that has any, for a new owner.
+    pub(crate) fn first_rows(&mut self) -> Vec<Backlogged> {
+        self.late.clear();
         self.rows.values().filter_map(|rows| rows.values().next().cloned()).collect()
     }
 

@@ -84,6 +84,8 @@ pub(crate) enum Step {
     TakeOver(Way),
     /// Receivers are healed.
     Heal,
+    /// An owner that has handed over vanishes.
+    Vanish(Epoch),
     /// An owner that another has followed may be forgotten.
     Forget(Epoch),
 }
@@ -203,6 +205,7 @@ impl World {
             }
             Step::TakeOver(way) => return self.take_over(way),
             Step::Heal => self.heal(),
+            Step::Vanish(epoch) => self.vanish(epoch),
             Step::Forget(epoch) => self.forget(epoch),
         }
         Ok(())

@@ -176,6 +176,9 @@ impl Shard {
             let effect = self.out.unacked.pop_front().expect("the store acknowledges only what was written");
             self.settle_effect(effect, now);
         }
+        if let Role::Leaving { writes } = &mut self.role {
+            *writes = writes.saturating_sub(count);
+        }
     }
 
     fn settle_effect(&mut self, effect: Effect, now: Time) {

@@ -10,7 +10,9 @@ use crate::time::Time;
 impl Shard {
     pub(super) fn finished(&mut self, id: DeliveryId, report: Report, now: Time) {
         let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
-        let Some(Flight { mut held, suspect, canceled, .. }) = lane.land(id.event, &report.answer, now, &mut self.rng) else { return };
+        let Some(Flight { mut held, suspect, canceled, leased, .. }) = lane.land(id.event, &report.answer, now, &mut self.rng) else {
+            return;
+        };
         self.in_flight -= 1;
         self.suspects -= usize::from(suspect);
         held.delivery.attempts += 1;
@@ -20,9 +22,13 @@ impl Shard {
             self.conclude(held, report, DeliveryState::Succeeded, now);
         } else if canceled {
             self.conclude_canceled(held, report, now);
+        } else if leased.is_some_and(|until| now >= until) {
+            self.record_only(held, report, now); // the next owner is at it by now
         } else if report.answer.is_gone() {
             self.out.actions.push_back(Action::Disable { endpoint: id.endpoint, meta: held.delivery.meta.clone() });
             self.conclude(held, report, DeliveryState::Failed, now);
+        } else if let Some(until) = leased {
+            self.fail_leased(held, report, until, now);
         } else {
             self.fail(held, report, now);
         }
@@ -41,7 +47,7 @@ impl Shard {
     }
 
     /// The delivery ends with this attempt.
-    fn conclude(&mut self, held: Held, report: Report, state: DeliveryState, now: Time) {
+    pub(super) fn conclude(&mut self, held: Held, report: Report, state: DeliveryState, now: Time) {
         let recorded = Recorded { number: held.delivery.attempts, report, next: None, state };
         self.write_end(held, recorded, None, now);
     }
@@ -62,7 +68,7 @@ impl Shard {
         held.delivery.failed += 1;
         let id = held.delivery.id;
         let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
-        let schedule = lane.policy.as_ref().map(|p| p.schedule.clone()).unwrap_or_default();
+        let schedule = lane.schedule();
         let delay = retry::delay(&schedule, held.delivery.failed, report.answer.retry_after(), &mut self.rng);
         let Some(delay) = delay else { return self.conclude(held, report, DeliveryState::Failed, now) };
         held.due = now + delay;

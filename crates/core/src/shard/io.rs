@@ -26,6 +26,8 @@ pub struct Limits {
     pub unwritten: usize,
     /// How long a record may stay unfinished before it moves to the backlog and its offset is released.
     pub hold_max: Millis,
+    /// How long attempts in flight may hold up handing the partition over; then the next owner finds rows of them.
+    pub hand_over: Millis,
     /// Most rows of a backlog loaded at one time.
     pub load: usize,
     /// Between two commits.
@@ -45,6 +47,7 @@ impl Default for Limits {
             suspects: 512,
             unwritten: 2048,
             hold_max: Millis::from_secs(2),
+            hand_over: Millis::from_secs(2),
             load: 128,
             commit_every: Millis(10),
             recent: 4096,
@@ -114,7 +117,7 @@ pub enum Input {
         /// Its row, where it has one.
         row: Option<Backlogged>,
     },
-    /// Send nothing more; what is in flight may end.
+    /// Send nothing more, and hand over: what is in flight may end within [`Limits::hand_over`].
     Drain,
     /// The partition belongs to somebody else now: send, move and commit nothing more.
     Revoked,
@@ -136,6 +139,10 @@ pub enum Action {
         endpoint: EndpointId,
         /// From where, inclusive.
         from: Place,
+        /// The lane's low water, never behind `from`: what lies before it in the store is finished with, so that no
+        /// reader need walk over it again. It speaks for all writes asked for before this action. A later one may put
+        /// a row before it, and a former owner that does not know it was followed may have.
+        low: Place,
         /// How many rows.
         limit: usize,
     },
@@ -161,7 +168,9 @@ pub enum Action {
         /// The envelope of one of its deliveries, which names tenant and URL.
         meta: Bytes,
     },
-    /// Nothing is in flight or unwritten any more, and all progress is committed; follows [`Input::Drain`].
+    /// Another may have the partition; follows [`Input::Drain`]. All that was read is finished or stored, and committed.
+    /// Attempts that are still in flight have rows which are not due before they have ended: while
+    /// [`Shard::is_busy`](super::Shard::is_busy), go on telling how they end, and carry out what follows.
     Drained,
 }
 

@@ -37,7 +37,8 @@ impl Shard {
             wanted
         };
         let from = lane.backlog.begin_load(limit, now);
-        self.out.actions.push_back(Action::Load { endpoint, from, limit });
+        let low = lane.low_water();
+        self.out.actions.push_back(Action::Load { endpoint, from, low, limit });
     }
 
     pub(super) fn load_failed(&mut self, endpoint: EndpointId, now: Time) {

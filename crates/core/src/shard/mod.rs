@@ -5,6 +5,7 @@
 
 mod arrive;
 mod finish;
+mod handover;
 mod io;
 mod load;
 mod recent;
@@ -124,10 +125,17 @@ struct Commit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Owner,
-    /// Nothing new is sent; told when that is over.
-    Draining,
-    /// Drained, or the partition belongs to another.
+    /// Nothing new is sent; what is in flight may end until then.
+    Draining {
+        until: Time,
+    },
+    /// What is in flight has rows; the partition goes when so many writes are durable.
+    Leaving {
+        writes: usize,
+    },
+    /// Drained: the attempts still out are heard, and recorded with what becomes of their rows.
     Retired,
+    /// The partition belongs to another.
     Lost,
 }
 
@@ -156,10 +164,8 @@ impl Shard {
 
     /// Takes in what happened.
     pub fn handle(&mut self, input: Input, now: Time) {
-        if !self.serves() && !matches!(input, Input::Finished { .. } | Input::Written { .. }) {
-            return; // it only waits for what is under way
-        }
         match input {
+            input if !self.heeds(&input) => {}
             Input::Arrived { offset, command, delivery } => self.arrived(offset, command, delivery, now),
             Input::Lane { endpoint, first, due, meta } => self.resume_lane(endpoint, (first, due), meta, now),
             Input::Endpoint { endpoint, policy } => self.set_policy(endpoint, policy, now),
@@ -187,7 +193,8 @@ impl Shard {
         let commit = self.commit.dirty.then_some(self.commit.last + self.limits.commit_every);
         match self.role {
             Role::Owner => [lane, hold, commit].into_iter().flatten().min(),
-            Role::Draining => commit,
+            Role::Draining { until } => Some(commit.map_or(until, |commit| commit.min(until))),
+            Role::Leaving { .. } => commit,
             Role::Retired | Role::Lost => None,
         }
     }
@@ -230,15 +237,20 @@ impl Shard {
 
     /// Whether the partition's rows and offsets are its own to move.
     fn serves(&self) -> bool {
-        matches!(self.role, Role::Owner | Role::Draining)
+        match self.role {
+            Role::Owner | Role::Draining { .. } | Role::Leaving { .. } => true,
+            Role::Retired | Role::Lost => false,
+        }
     }
 
-    /// Sends nothing more, and stores what waits, so that the next owner has nothing to do twice.
-    fn drain(&mut self, now: Time) {
-        self.role = Role::Draining;
-        for endpoint in self.lanes.keys().copied().collect::<Vec<_>>() {
-            self.spill(endpoint, now);
-            self.settle(endpoint, now);
+    /// Whether an input still concerns it. Who is about to leave begins nothing: the next owner reads it again.
+    fn heeds(&self, input: &Input) -> bool {
+        match input {
+            Input::Finished { .. } | Input::Written { .. } => true,
+            Input::Endpoint { .. } | Input::Drain | Input::Revoked | Input::Tick => self.serves(),
+            Input::Arrived { .. } | Input::Lane { .. } | Input::Loaded { .. } | Input::LoadFailed { .. } | Input::Found { .. } => {
+                self.role == Role::Owner
+            }
         }
     }
 

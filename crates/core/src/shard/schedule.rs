@@ -124,11 +124,7 @@ impl Shard {
             self.pause_or_resume();
         }
         self.commit_if_due(now);
-        if self.role == Role::Draining && self.in_flight == 0 && self.out.unacked.is_empty() {
-            self.role = Role::Retired;
-            self.out.actions.push_back(Action::Commit(self.offsets.progress()));
-            self.out.actions.push_back(Action::Drained);
-        }
+        self.leave_if_ready(now);
     }
 
     fn wake_lanes(&mut self, now: Time) {
@@ -195,7 +191,7 @@ impl Shard {
             0 => FIRST_TIMEOUT,
             1.. => lane.policy.as_ref().map_or(DEFAULT_TIMEOUT, |p| p.timeout),
         };
-        lane.launch(held, suspect, now);
+        lane.launch(held, suspect, timeout, now);
         self.out.actions.push_back(Action::Send(Attempt { delivery, number, timeout }));
     }
 

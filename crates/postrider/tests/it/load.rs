@@ -99,6 +99,12 @@ impl Crowd {
         }
     }
 
+    /// Which of `accepted` have not been taken yet.
+    pub(crate) fn missing(&self, accepted: &BTreeSet<u64>) -> Vec<u64> {
+        let taken: Vec<BTreeSet<u64>> = self.receivers.iter().map(|receiver| receiver.taken().into_iter().collect()).collect();
+        accepted.iter().copied().filter(|n| !taken[*n as usize % taken.len()].contains(n)).collect()
+    }
+
     /// When deliveries were repeated although they had been taken.
     pub(crate) fn repeats(&self) -> Vec<Instant> {
         self.receivers.iter().flat_map(repeats).collect()

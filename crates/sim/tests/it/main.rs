@@ -101,6 +101,35 @@ fn handing_over_again_and_again_sends_nothing_twice() {
 }
 
 #[test]
+fn receivers_that_hang_hold_up_no_hand_over_and_get_nothing_twice() {
+    // Answers later than `hand_over` lets it wait; each hand-over is checked to be in time, and leases to be kept.
+    let slow = EndpointPlan::plain(Temper::Slow, &[Millis(300), Millis(3000)]);
+    let hanging = EndpointPlan::plain(Temper::Hanging, &[Millis(300), Millis(3000)]);
+    let mut ordered = slow.clone();
+    (ordered.policy.ordering, ordered.keys) = (Ordering::Key, 5);
+    let mut plan = Plan::calm(7, vec![slow, hanging, ordered], 2000, Millis::from_secs(40));
+    plan.limits.hand_over = Millis(100);
+    plan.faults = (1..8).map(|i| (Millis::from_secs(i * 5), Fault::Drain)).collect();
+    let report = play(plan);
+    assert!(report.counts.drains >= 7 && report.counts.leases > 50, "{:?}", report.counts);
+    assert_eq!(report.counts.duplicates, 0);
+}
+
+#[test]
+fn what_an_owner_had_in_flight_when_it_vanished_is_made_again() {
+    let hanging = EndpointPlan::plain(Temper::Hanging, &[Millis(300), Millis(3000)]);
+    let slow = EndpointPlan::plain(Temper::Slow, &[Millis(300)]);
+    let mut plan = Plan::calm(8, vec![slow, hanging], 1000, Millis::from_secs(20));
+    plan.limits.hand_over = Millis(0);
+    plan.vanishing = 1.0;
+    plan.faults = (1..5).map(|i| (Millis::from_secs(i * 4), Fault::Drain)).collect();
+    plan.healed = Some(Millis::from_secs(25));
+    let report = play(plan);
+    assert!(report.counts.vanished >= 3, "{:?}", report.counts);
+    assert_eq!(report.counts.succeeded, 1000);
+}
+
+#[test]
 fn a_new_endpoint_gets_its_turn_although_the_others_never_rest() {
     let busy = EndpointPlan { weight: 100, ..EndpointPlan::plain(Temper::Slow, &[]) };
     let newcomer = EndpointPlan::plain(Temper::Healthy, &[]);

@@ -15,7 +15,7 @@ use super::slot::Slot;
 use crate::log::{Consumed, LogError, Topic};
 
 /// Longest that closing waits.
-const CLOSE: Duration = Duration::from_secs(5);
+const CLOSE: Duration = Duration::from_secs(10);
 
 /// What one group reads of one topic.
 pub(super) struct Reader {

@@ -108,10 +108,33 @@ impl Hub {
             self.inboxes.iter().for_each(|inbox| inbox.fail(&reason));
         }
         self.dealt.values().for_each(|dealt| dealt.slot.empty());
-        self.consumer.context().close();
+        self.answer_all();
         // The last handle: it leaves the group, and others are given its partitions.
         drop(self.consumer);
         self.inboxes.iter().for_each(|inbox| inbox.settle());
+    }
+
+    /// Answers every rebalance that is open, and those that follow: a group can't be left before.
+    fn answer_all(&mut self) {
+        self.consumer.context().close();
+        while let Some(turn) = self.consumer.context().turn() {
+            match turn {
+                Turn::Assign(partitions) => self.arriving.push_back(partitions),
+                Turn::Revoke { partitions, lost } => self.revoke(partitions, lost),
+            }
+        }
+        for partitions in std::mem::take(&mut self.arriving) {
+            let mut list = TopicPartitionList::new();
+            for partition in partitions {
+                list.add_partition(&self.reader.name, partition);
+            }
+            if let Err(error) = context::assign(&self.consumer, &list) {
+                self.complain(&error);
+            }
+        }
+        if let Some(handover) = self.handover.take() {
+            self.unassign(&handover.partitions);
+        }
     }
 
     fn turn(&mut self) -> Result<(), String> {
