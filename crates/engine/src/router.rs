@@ -20,6 +20,8 @@ use crate::rows;
 
 /// Before a batch that could not be routed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How long batches under way may take to end after `stop`; what is cut off is routed again.
+const FINISH: Duration = Duration::from_secs(5);
 /// Most records of one append; a fan-out is cut into pieces.
 const APPEND: usize = 512;
 
@@ -116,6 +118,19 @@ pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineEr
                 Consumed::Lost(partition) => drop(partitions.remove(&partition)),
             }
         }
+    }
+    let finish = async {
+        while let Some(routed) = routing.next().await {
+            let Routed { partition, end } = routed?;
+            if partitions.contains_key(&partition) {
+                consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
+            }
+        }
+        Ok::<(), EngineError>(())
+    };
+    match tokio::time::timeout(FINISH, finish).await {
+        Ok(finished) => finished?,
+        Err(_) => tracing::warn!("events under way were not routed in time; they are routed again"),
     }
     deliverer::note_close(consumer.close().await);
     Ok(())

@@ -6,6 +6,7 @@ use postrider_backend::log::{Append, Failure, Log, Record, Topic};
 use postrider_backend::store::{Body, EventRow, EventWrite, Target};
 use postrider_core::partition::Partition;
 use postrider_core::record::{self, Envelope, EventEnvelope};
+use postrider_ingest::MAX_VALUE;
 
 /// The chunk of an event's row that a record of `deliveries` carries.
 pub(crate) fn of_delivery(envelope: &Envelope<'_>, row: &record::EventRow<'_>, tenant: Arc<str>, body: Body) -> EventWrite {
@@ -37,10 +38,11 @@ pub(crate) fn of_nobody(event: &EventEnvelope<'_>, body: Body) -> EventWrite {
     EventWrite { tenant: event.tenant.into(), event: event.event, chunk: 0, row }
 }
 
-/// What becomes of a record that can't be read, for `reason`.
+/// What becomes of a record that can't be read, for `reason`. Of a very large one the beginning, so that it finds room.
 pub(crate) fn dead_letter(log: &Log, record: &Record, reason: String) -> Append {
     let Record { topic, partition, offset, .. } = *record;
     let failure = Some(Box::new(Failure { topic: log.name(topic), partition, offset, reason }));
     let partition = Partition(partition.0 % log.partitions(Topic::DeadLetters));
-    Append { topic: Topic::DeadLetters, partition, meta: record.meta.clone(), payload: record.payload.clone(), failure }
+    let payload = record.payload.slice(..record.payload.len().min(MAX_VALUE));
+    Append { topic: Topic::DeadLetters, partition, meta: record.meta.clone(), payload, failure }
 }

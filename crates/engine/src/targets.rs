@@ -11,19 +11,22 @@ use postrider_backend::store::StoreError;
 use postrider_core::endpoint::{Endpoint, Policy};
 use postrider_core::id::EndpointId;
 use postrider_core::sign::Signer;
-use postrider_core::time::Time;
+use postrider_core::time::{Millis, Time};
 use postrider_egress::{Target, check_url};
 
 /// Endpoints kept ready; beyond it all are forgotten and made again as they are met.
 const MOST: usize = 65_536;
+
+/// An endpoint is looked up again after this time. A safety net only: changes are told at once.
+const FRESH: Millis = Millis::from_secs(60);
 
 /// An endpoint ready to be sent to.
 pub(crate) struct Prepared {
     pub(crate) target: Target,
     pub(crate) signer: Signer,
     pub(crate) headers: HeaderMap,
-    /// When the older of two secrets stops being used.
-    expires: Option<Time>,
+    /// When it is made anew: the older of two secrets is no longer used, or a change may have been missed.
+    expires: Time,
 }
 
 /// The prepared endpoints of one worker.
@@ -37,7 +40,7 @@ impl Targets {
     pub(crate) fn get(&self, endpoint: EndpointId, now: Time) -> Option<Rc<Prepared>> {
         let ready = self.ready.borrow();
         let prepared = ready.get(&endpoint)?;
-        if prepared.expires.is_some_and(|at| at <= now) {
+        if prepared.expires <= now {
             return None;
         }
         Some(prepared.clone())
@@ -57,7 +60,7 @@ impl Targets {
             target,
             signer: Signer::new(&endpoint.secret, previous.map(|previous| &previous.secret)),
             headers: own.collect(),
-            expires: previous.map(|previous| previous.expires_at),
+            expires: previous.map_or(now + FRESH, |previous| previous.expires_at.min(now + FRESH)),
         });
         let mut ready = self.ready.borrow_mut();
         if ready.len() >= MOST {

@@ -21,6 +21,8 @@ use crate::submission::{Invalid, Problem, Submission};
 const DEFAULT_TENANT: &str = "default";
 /// Longest name of a tenant in a header, in bytes.
 const MAX_TENANT: usize = 255;
+/// Most bytes of a record's value, as of an event over REST.
+pub const MAX_VALUE: usize = 1 << 20;
 /// Longest key of a record that is taken for an ordering key, in bytes.
 const MAX_KEY: usize = 255;
 
@@ -71,6 +73,10 @@ impl Reading {
     /// Reads a record of `topic` that others wrote.
     pub fn read<'a>(&'a self, topic: &str, record: &'a Record, foreign: &'a Foreign) -> Result<ForeignEvent<'a>, Invalid> {
         let header = |name: &str| header(foreign, name);
+        if record.payload.len() > MAX_VALUE {
+            let size = record.payload.len();
+            return Err(problem("value", format!("has {size} bytes, more than the {MAX_VALUE} that an event may have")));
+        }
         let tenant = match &self.tenant {
             Some(tenant) => tenant,
             None => header("tenant").unwrap_or(DEFAULT_TENANT),
@@ -221,5 +227,6 @@ mod tests {
         assert!(words(&Reading::default(), "garbage", &[]).starts_with("the body is not JSON"));
         assert!(words(&Reading::default(), "{}", &[("tenant", "")]).starts_with("tenant: "));
         assert!(words(&Reading::default(), "{}", &[("ce_specversion", "0.3")]).starts_with("specversion: "));
+        assert!(words(&Reading::default(), &"x".repeat(MAX_VALUE + 1), &[]).contains("more than"));
     }
 }

@@ -14,7 +14,7 @@ mod ingest;
 mod submission;
 
 pub use fanout::{CHUNK, DIRECT};
-pub use foreign::{ForeignEvent, Format, Reading, TypeOf};
+pub use foreign::{ForeignEvent, Format, MAX_VALUE, Reading, TypeOf};
 pub use ids::Ids;
 pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source, envelope};
 pub use submission::{Invalid, MAX_URLS, Problem, Submission};

@@ -27,6 +27,7 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     pub(crate) names: Names,
     pub(crate) roles: Vec<Role>,
+    /// Cancelled when the server begins to stop.
     pub(crate) stop: CancellationToken,
 }
 
@@ -38,12 +39,11 @@ pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Answers on `listener` until the server has stopped.
-pub(crate) async fn serve(listener: TcpListener, admin: Admin) -> anyhow::Result<()> {
-    let stop = admin.stop.clone();
+/// Answers on `listener` until everything else has ended.
+pub(crate) async fn serve(listener: TcpListener, admin: Admin, ended: CancellationToken) -> anyhow::Result<()> {
     let router = Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).with_state(admin);
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    Ok(postrider_api::serve(listener, router, stop.cancelled_owned(), DRAIN).await?)
+    Ok(postrider_api::serve(listener, router, ended.cancelled_owned(), DRAIN).await?)
 }
 
 /// 200 when everything is there that this process needs, else 503.

@@ -106,10 +106,15 @@ impl App {
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
-        if let Some(listener) = admin {
-            let admin = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), stop: stop.clone() };
-            threads.push(spawn("admin", stop.clone(), move |runtime| runtime.block_on(admin::serve(listener, admin)))?);
-        }
+        let ended = CancellationToken::new();
+        let admin = match admin {
+            Some(listener) => {
+                let state = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), stop: stop.clone() };
+                let ended = ended.clone();
+                Some(spawn("admin", stop.clone(), move |runtime| runtime.block_on(admin::serve(listener, state, ended)))?)
+            }
+            None => None,
+        };
         let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
             let sources = config.sources.iter().zip(0..).map(|(source, index)| (Topic::Source(index), source.reading()));
@@ -135,7 +140,9 @@ impl App {
             threads.push(spawn(&format!("worker-{index}"), stop.clone(), move |runtime| runtime.block_on(worker.run()))?);
         }
         drop((deliveries, log, store, directory, ingest, api));
-        let ends: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
+        let mut ends: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
+        ended.cancel(); // until now operators were told that it is stopping
+        ends.extend(admin.map(join));
         drop(keep);
         ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)
     }
@@ -233,7 +240,7 @@ fn worker_count(config: &Config, partitions: u16) -> usize {
 
 fn deliverer_options(config: &Config, partitions: u16, workers: usize, drain: Duration) -> DelivererOptions {
     let share = usize::from(partitions);
-    let in_flight = config.limits.in_flight / share;
+    let in_flight = (config.limits.in_flight / share).max(1);
     let limits = shard::Limits {
         pool: (config.limits.memory_mib << 20) / share,
         in_flight,

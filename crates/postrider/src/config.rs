@@ -293,8 +293,8 @@ impl Config {
             _ if !(1..=3650).contains(&self.data.retention_days) => wrong("data.retention_days", "must lie between 1 and 3650"),
             _ if !(1..=4096).contains(&self.data.segment_mib) => wrong("data.segment_mib", "must lie between 1 and 4096"),
             _ if !(16..=1 << 20).contains(&self.limits.memory_mib) => wrong("limits.memory_mib", "must lie between 16 and 1048576"),
-            _ if self.limits.in_flight < usize::from(self.data.partitions) => {
-                wrong("limits.in_flight", "must be at least data.partitions, so that each can send")
+            _ if self.limits.in_flight < usize::from(self.data.partitions.max(self.kafka.partitions)) => {
+                wrong("limits.in_flight", "must be at least data.partitions and kafka.partitions, so that each can send")
             }
             _ if self.limits.connections < self.limits.in_flight => {
                 wrong("limits.connections", "must be at least limits.in_flight, as each attempt has a connection")

@@ -25,7 +25,7 @@ pub(super) fn usable() -> bool {
 pub(super) fn start_kafka(dir: &Path, file: &Path) -> anyhow::Result<(Kafka, String)> {
     let folder = folder::fresh(dir, "kafka", file)?;
     let inside = Inside { host: "0.0.0.0", folder: Path::new(CONFIGURATION), data: Path::new(DATA) };
-    let broker = Broker::configure(folder, &inside)?;
+    let mut broker = Broker::configure(folder, &inside)?;
     let properties = format!("{CONFIGURATION}/server.properties");
     let format: Vec<String> = broker.format(&properties).into_iter().map(|argument| format!("'{argument}'")).collect();
     // A container that is started again finds its data formatted.
@@ -39,6 +39,7 @@ pub(super) fn start_kafka(dir: &Path, file: &Path) -> anyhow::Result<(Kafka, Str
     }
     arguments.extend(["-e", "KAFKA_HEAP_OPTS=-Xms256m -Xmx1g", "--entrypoint", "sh"].map(str::to_owned));
     let name = run("kafka", &arguments, image("apache/kafka:")?, &["-c", &script])?;
+    broker.address.tool = ["docker", "exec", "-i", &name, "/opt/kafka/bin/kafka-run-class.sh"].map(str::to_owned).to_vec();
     Ok((broker.address, name))
 }
 

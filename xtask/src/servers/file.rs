@@ -56,6 +56,10 @@ pub(crate) struct Kafka {
     pub(super) user: String,
     #[serde(rename = "kafka_password")]
     pub(super) password: String,
+    /// Runs a tool of Kafka's when its class and arguments are appended, such as
+    /// `org.apache.kafka.tools.ConsoleProducer`; it reaches the broker at `kafka`.
+    #[serde(rename = "kafka_tool", default)]
+    pub(super) tool: Vec<String>,
 }
 
 impl Servers {

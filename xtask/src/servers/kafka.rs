@@ -57,6 +57,7 @@ impl Broker {
             authority: folder.join("ca.pem"),
             user: USER.to_owned(),
             password,
+            tool: Vec::new(),
         };
         Ok(Self { address, folder, ports: [plaintext, sasl_ssl], cluster: cluster()? })
     }
@@ -77,7 +78,7 @@ impl Broker {
 /// Prepares a broker that runs on this machine; what is returned starts it.
 pub(super) fn prepare(folder: PathBuf, java: &Java, lib: &Path) -> anyhow::Result<(Broker, CommandLine)> {
     let data = folder::data(&folder);
-    let broker = Broker::configure(folder.clone(), &Inside { host: "127.0.0.1", folder: &folder, data: &data })?;
+    let mut broker = Broker::configure(folder.clone(), &Inside { host: "127.0.0.1", folder: &folder, data: &data })?;
     let properties = folder.join("server.properties").display().to_string();
     let classes = format!("{}/*", lib.display());
     let formatted = Command::new(&java.java)
@@ -90,6 +91,7 @@ pub(super) fn prepare(folder: PathBuf, java: &Java, lib: &Path) -> anyhow::Resul
         let words = [formatted.stdout, formatted.stderr].concat();
         bail!("Kafka's storage can't be formatted: {}", String::from_utf8_lossy(&words).trim());
     }
+    broker.address.tool = [&java.java.display().to_string(), "-Xmx256m", "-cp", &classes].map(str::to_owned).to_vec();
     let options = ["-Xms256m", "-Xmx1g", "-Dorg.slf4j.simpleLogger.showDateTime=true", "-cp", &classes, "kafka.Kafka", &properties];
     let argv = std::iter::once(java.java.display().to_string()).chain(options.iter().map(ToString::to_string)).collect();
     Ok((broker, CommandLine { argv, log: folder.join("kafka.log"), dir: folder }))

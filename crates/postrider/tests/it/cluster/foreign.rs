@@ -1,6 +1,5 @@
 //! Others write to Kafka with tools of their own: what is an event is delivered, what is not says why it isn't.
 
-use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -11,14 +10,12 @@ use super::world::{Cluster, servers};
 use crate::receiver::Receiver;
 use crate::world::eventually;
 
-/// Kafka's own command line, from the jars that its server runs on.
+/// One of Kafka's own tools.
 fn tool(servers: &Value, class: &str, args: &[&str]) -> Command {
-    let argv: Vec<&str> = servers["commands"]["kafka"]["argv"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
-    let classpath = argv[argv.iter().position(|arg| *arg == "-cp").expect("the server has a class path") + 1];
+    let argv: Vec<&str> =
+        servers["kafka_tool"].as_array().expect("the file names the tools").iter().map(|arg| arg.as_str().unwrap()).collect();
     let mut command = Command::new(argv[0]);
-    command.args(["-Xmx128m", "-cp", classpath, class]).args(args).kill_on_drop(true);
-    let dir = servers["commands"]["kafka"]["dir"].as_str().unwrap();
-    command.current_dir(Path::new(dir));
+    command.args(&argv[1..]).arg(class).args(args).kill_on_drop(true);
     command
 }
 
