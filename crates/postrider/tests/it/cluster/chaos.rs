@@ -45,7 +45,10 @@ fn refused(got: &Got) -> bool {
 async fn nodes(cluster: &Cluster) -> Vec<Node> {
     let mut nodes = Vec::new();
     for roles in ["api,router", "api,router", "deliver", "deliver", "deliver"] {
-        nodes.push(cluster.start(roles).await);
+        let node = cluster.start(roles).await;
+        let (ready, state) = node.ready().await;
+        assert!(ready, "{state}");
+        nodes.push(node);
     }
     nodes
 }
