@@ -6,4 +6,5 @@ mod changes;
 mod chaos;
 mod foreign;
 mod rebalance;
+mod view;
 mod world;
