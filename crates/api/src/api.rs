@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::HeaderValue;
 use postrider_backend::directory::Directory;
+use postrider_backend::live::Live;
 use postrider_backend::store::Store;
 use postrider_core::secret::Secret;
 use postrider_egress::Options;
@@ -23,6 +24,8 @@ pub struct ApiParts {
     pub store: Store,
     /// The endpoints. Must be the one that the rest of the process uses, or a clone of it.
     pub directory: Directory,
+    /// What `GET /v1/events/stream` follows.
+    pub live: Live,
     /// How `POST /v1/webhooks/{id}/test` reaches receivers.
     pub egress: Options,
     /// The key that every request must carry. An empty one is never accepted.
@@ -63,6 +66,7 @@ pub struct Shared {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
+    pub(crate) live: Live,
     pub(crate) egress: Options,
     pub(crate) key: Secret,
     pub(crate) limits: ApiLimits,
@@ -85,13 +89,13 @@ impl Deref for Api {
 impl Api {
     /// Puts the parts together. Errors: the system has no randomness to seed ids with.
     pub fn new(parts: ApiParts) -> Result<Api, getrandom::Error> {
-        let ApiParts { ingest, store, directory, egress, key, limits } = parts;
+        let ApiParts { ingest, store, directory, live, egress, key, limits } = parts;
         let bodies = Semaphore::new((limits.bodies_bytes / 1024).min(Semaphore::MAX_PERMITS));
         let streams = Arc::new(Semaphore::new(limits.streams));
         let samples = Semaphore::new(limits.samples);
         let (ids, request_seed) = (Ids::new()?, getrandom::u64()?);
         let requests = AtomicU64::new(0);
-        let shared = Shared { ingest, store, directory, egress, key, limits, ids, bodies, streams, samples, request_seed, requests };
+        let shared = Shared { ingest, store, directory, live, egress, key, limits, ids, bodies, streams, samples, request_seed, requests };
         Ok(Api { shared: Arc::new(shared) })
     }
 

@@ -85,12 +85,15 @@ pub enum Change {
     Endpoint(Arc<str>, EndpointId),
     /// What all of a tenant's endpoints share, such as its signing secret.
     Tenant(Arc<str>),
+    /// Nothing; but somebody follows attempts, see [`Live`](crate::live::Live).
+    Watched,
 }
 
 impl Change {
     fn tenant(&self) -> &str {
         match self {
             Change::Endpoint(tenant, _) | Change::Tenant(tenant) => tenant,
+            Change::Watched => "",
         }
     }
 
@@ -99,6 +102,7 @@ impl Change {
         match self {
             Change::Endpoint(_, id) => id.to_string(),
             Change::Tenant(tenant) => format!("tenant/{tenant}"),
+            Change::Watched => "watched".to_owned(),
         }
     }
 }
@@ -384,6 +388,12 @@ impl Directory {
         Err(crowded())
     }
 
+    /// Tells every process that somebody follows attempts.
+    pub(crate) async fn tell_watched(&self) -> Result<(), LogError> {
+        let change = Change::Watched;
+        self.inner.log.announce(&change.key(), encode(&change)).await
+    }
+
     /// Forgets what has changed, and has other processes do so.
     async fn tell(&self, change: Change) -> Result<(), StoreError> {
         let (key, value) = (change.key(), encode(&change));
@@ -399,6 +409,7 @@ impl Directory {
                 self.inner.routes.invalidate(&**tenant);
             }
             Change::Tenant(tenant) => self.inner.secrets.invalidate(tenant),
+            Change::Watched => {}
         }
         // Without listeners there is nobody to tell.
         let _ = self.inner.changes.send(change);

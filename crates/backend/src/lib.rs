@@ -9,5 +9,6 @@
 pub mod blobs;
 pub mod directory;
 pub mod folder;
+pub mod live;
 pub mod log;
 pub mod store;

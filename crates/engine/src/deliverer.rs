@@ -228,6 +228,7 @@ impl Worker {
                 self.outlet.targets.forget(endpoint);
                 self.known.get(&endpoint).cloned().into_iter().collect()
             }
+            Ok(Change::Watched) => Vec::new(),
             Ok(Change::Tenant(_)) => {
                 self.outlet.targets.forget_all();
                 Vec::new()

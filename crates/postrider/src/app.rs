@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use postrider_api::{Api, ApiLimits, ApiParts};
+use postrider_backend::live::Live;
 use postrider_backend::log::{Group, Topic};
 use postrider_core::secret::Secret;
 use postrider_core::shard;
@@ -40,6 +41,7 @@ pub(crate) struct App {
     workers: usize,
     backend: Backend,
     ingest: Arc<Ingest>,
+    live: Live,
     api: Api,
 }
 
@@ -60,16 +62,18 @@ impl App {
         let Backend { log, store, directory, .. } = &backend;
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), ids));
+        let live = Live::new(store.clone(), log.clone(), directory.clone());
         let api = Api::new(ApiParts {
             ingest: ingest.clone(),
             store: store.clone(),
             directory: directory.clone(),
+            live: live.clone(),
             egress: egress(&config, workers),
             key: config.auth.bootstrap_key.clone(),
             limits: ApiLimits::default(),
         })
         .context("the system's randomness can't be read")?;
-        Ok(App { config, address, listeners, admin, workers, backend, ingest, api })
+        Ok(App { config, address, listeners, admin, workers, backend, ingest, live, api })
     }
 
     /// Where the API listens; empty for a process that does not serve it.
@@ -96,7 +100,7 @@ impl App {
 
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let App { config, listeners, admin, workers, backend, ingest, api, .. } = self;
+        let App { config, listeners, admin, workers, backend, ingest, live, api, .. } = self;
         let Backend { log, store, directory, names, mut keep } = backend;
         let told = stop.clone();
         keep.follow(&directory, move |error| {
@@ -105,6 +109,9 @@ impl App {
         });
         let drain = Duration::from_secs(config.server.drain_seconds);
         let roles = &config.server.roles;
+        if roles.contains(&Role::Deliver) {
+            keep.show(live, &directory);
+        }
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
         let ended = CancellationToken::new();
         let admin = match admin {

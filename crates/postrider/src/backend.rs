@@ -3,6 +3,7 @@
 use anyhow::Context;
 use postrider_backend::directory::Directory;
 use postrider_backend::folder::Folder;
+use postrider_backend::live::Live;
 use postrider_backend::log::{self, Log, LogError, kafka};
 use postrider_backend::store::{self, Store, scylla};
 use postrider_core::time::Millis;
@@ -92,6 +93,15 @@ impl Keep {
         {
             let directory = directory.clone();
             runtime.spawn(async move { failed(directory.follow(tail).await) });
+        }
+    }
+}
+
+impl Keep {
+    /// Shows other processes what this one delivers.
+    pub(crate) fn show(&self, live: Live, directory: &Directory) {
+        if let Keep::Cluster { runtime, .. } = self {
+            runtime.spawn(live.show(directory.changes()));
         }
     }
 }

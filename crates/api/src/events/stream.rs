@@ -51,7 +51,7 @@ pub(crate) struct StreamedView<'a> {
 /// Follow deliveries
 ///
 /// Server-sent events, one named `delivery` for each attempt. Who reads too slowly misses some, and is told how many
-/// by an event named `lagged`.
+/// by an event named `lagged`. Attempts of other processes are shown as soon as these have heard that somebody follows.
 #[utoipa::path(
     get, path = "/v1/events/stream", tag = "Events",
     params(
@@ -67,7 +67,7 @@ pub(crate) async fn stream(State(api): State<Api>, closing: Option<Extension<Clo
     let permit = api.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::new(Kind::Busy, format!("{} streams are open already", api.limits.streams)))?;
     let closing = closing.map(|Extension(closing)| closing);
-    let follower = Follower { feed: api.store.subscribe(), webhook, kind, closing, _permit: permit };
+    let follower = Follower { feed: api.live.subscribe().await?, webhook, kind, closing, _permit: permit };
     Ok(Sse::new(follower.events()).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")).into_response())
 }
 

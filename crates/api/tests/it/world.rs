@@ -7,6 +7,7 @@ use bytes::Bytes;
 use postrider_api::{Api, ApiLimits, ApiParts, router, serve};
 use postrider_backend::directory::Directory;
 use postrider_backend::folder::Folder;
+use postrider_backend::live::Live;
 use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, Record, Topic, local};
 use postrider_backend::store::{AttemptRow, Body, Dead, DeliveryWrite, EventRow, EventWrite, Store, Target, Write, local as store};
 use postrider_core::attempt::{Answer, DeliveryState, End, Report};
@@ -61,7 +62,8 @@ impl World {
         let directory = Directory::new(store.clone(), log.clone());
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), Ids::new().unwrap()));
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
-        let parts = ApiParts { ingest, store: store.clone(), directory, egress, key: Secret::new(KEY), limits };
+        let live = Live::new(store.clone(), log.clone(), directory.clone());
+        let parts = ApiParts { ingest, store: store.clone(), directory, live, egress, key: Secret::new(KEY), limits };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();

@@ -26,6 +26,8 @@ pub enum Topic {
     DeadLetters,
     /// Changes of the configuration, by the key of what changed. Only in Kafka: see [`Log::changes`].
     Config,
+    /// Attempts, while somebody follows them. Only in Kafka: see [`Log::follow`].
+    Live,
     /// What others write, by its place among the configured sources. Only in Kafka.
     Source(u16),
 }
@@ -34,7 +36,7 @@ impl Topic {
     /// The topics that every log has.
     pub const ALL: [Topic; 3] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters];
     /// The topics that are postrider's own in Kafka.
-    pub const OURS: [Topic; 4] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Config];
+    pub const OURS: [Topic; 5] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Config, Topic::Live];
 
     /// The number that stands for it on disk.
     pub(crate) fn number(self) -> u8 {
@@ -42,7 +44,9 @@ impl Topic {
             Topic::Events => 1,
             Topic::Deliveries => 2,
             Topic::DeadLetters => 3,
-            Topic::Config | Topic::Source(_) => unreachable!("a local log has no partition of {self:?} that a record could be in"),
+            Topic::Config | Topic::Live | Topic::Source(_) => {
+                unreachable!("a local log has no partition of {self:?} that a record could be in")
+            }
         }
     }
 
@@ -267,6 +271,26 @@ impl Log {
         match self {
             Log::Local(_) => Ok(None),
             Log::Kafka(log) => log.changes().await.map(Some),
+        }
+    }
+
+    /// Shows `news`, each with its key, to whoever follows. A local log has one process, which knows already.
+    ///
+    /// Errors: [`LogError::Unavailable`], [`LogError::TooLarge`].
+    pub async fn show(&self, news: &[(String, Bytes)]) -> Result<(), LogError> {
+        match self {
+            Log::Local(_) => Ok(()),
+            Log::Kafka(log) => log.show(news).await,
+        }
+    }
+
+    /// Follows what processes show, this one included, from now on; `None` for a local log, which has one process.
+    ///
+    /// Errors: [`LogError::Unavailable`].
+    pub async fn follow(&self) -> Result<Option<kafka::Tail>, LogError> {
+        match self {
+            Log::Local(_) => Ok(None),
+            Log::Kafka(log) => log.follow().await.map(Some),
         }
     }
 

@@ -276,7 +276,7 @@ impl Api {
     }
 }
 
-async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
+pub(crate) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {
     let response = request.send().await.unwrap();
     let status = response.status();
     let body = response.bytes().await.unwrap();

@@ -25,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What the topics are to be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Partitions of `events`, `deliveries` and `dead-letters`; `config` has one, so that changes keep their order.
+    /// Partitions of `events`, `deliveries` and `dead-letters`; `config` and `live` have one, so that what
+    /// is told there keeps its order.
     pub partitions: u16,
     /// Copies of each partition. From 3 on, new topics ask for two of them before a record is acknowledged.
     pub replication_factor: u16,
@@ -151,7 +152,7 @@ pub async fn migrate(options: &Options, migration: Migration) -> Result<Migrated
     // All is checked before anything is changed.
     for topic in Topic::OURS {
         let name = options.topic(topic).expect("our own topics have names");
-        let partitions = if topic == Topic::Config { 1 } else { migration.partitions };
+        let partitions = if matches!(topic, Topic::Config | Topic::Live) { 1 } else { migration.partitions };
         match metadata.topics().iter().find(|found| found.name() == name && !found.partitions().is_empty()) {
             None => missing.push((topic, name, partitions)),
             Some(found) => {
@@ -210,6 +211,10 @@ async fn create(admin: &Admin, topic: Topic, name: &str, partitions: u16, copies
     new = new.set("max.message.bytes", &largest).set("message.timestamp.type", "CreateTime");
     if topic == Topic::Config {
         new = new.set("cleanup.policy", "compact");
+    }
+    if topic == Topic::Live {
+        // Read as it is written, or not at all.
+        new = new.set("retention.ms", "600000").set("segment.ms", "600000");
     }
     if copies >= 3 {
         new = new.set("min.insync.replicas", "2");

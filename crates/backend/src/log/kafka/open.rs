@@ -199,15 +199,34 @@ impl Log {
     }
 
     pub(in crate::log) async fn announce(&self, key: &str, value: Bytes) -> Result<(), LogError> {
-        let partition = postrider_core::partition::of_key(key.as_bytes(), self.partitions(Topic::Config));
-        let known = self.known(Topic::Config, partition)?;
-        self.health().map_err(|reason| LogError::Unavailable { reason })?;
-        let record = wire::change(&known.name, partition, key, &value);
-        self.inner.producer.append(vec![record]).await.map(drop)
+        self.tell(Topic::Config, &[(key.to_owned(), value)]).await
     }
 
     pub(in crate::log) async fn changes(&self) -> Result<Tail, LogError> {
-        let known = self.known(Topic::Config, Partition(0))?;
+        self.tail(Topic::Config).await
+    }
+
+    pub(in crate::log) async fn show(&self, news: &[(String, Bytes)]) -> Result<(), LogError> {
+        self.tell(Topic::Live, news).await
+    }
+
+    pub(in crate::log) async fn follow(&self) -> Result<Tail, LogError> {
+        self.tail(Topic::Live).await
+    }
+
+    async fn tell(&self, topic: Topic, news: &[(String, Bytes)]) -> Result<(), LogError> {
+        let partitions = self.partitions(topic);
+        self.health().map_err(|reason| LogError::Unavailable { reason })?;
+        let mut records = Vec::with_capacity(news.len());
+        for (key, value) in news {
+            let partition = postrider_core::partition::of_key(key.as_bytes(), partitions);
+            records.push(wire::change(&self.known(topic, partition)?.name, partition, key, value));
+        }
+        self.inner.producer.append(records).await.map(drop)
+    }
+
+    async fn tail(&self, topic: Topic) -> Result<Tail, LogError> {
+        let known = self.known(topic, Partition(0))?;
         Tail::start(&self.inner.options, &known.name, known.partitions).await
     }
 }

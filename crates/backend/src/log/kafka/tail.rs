@@ -1,4 +1,4 @@
-//! Follows the configuration topic from now on, outside of any group.
+//! Follows the topic of configuration changes, or of attempts, from now on, outside of any group.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,7 +16,7 @@ use super::options::{Options, unusable};
 use super::trouble::{self, Trouble};
 use crate::log::LogError;
 
-/// Changes that wait to be taken; the thread waits with the next.
+/// Records that wait to be taken; the thread waits with the next.
 const QUEUE: usize = 1024;
 /// Between looks whether anybody still listens.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,18 +40,18 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
-/// Changes of the configuration since it was made, in order. None is left out while it is held.
+/// What is told in one topic since it was made, in order. Nothing is left out while it is held.
 #[derive(Debug)]
 pub struct Tail {
     changes: mpsc::Receiver<(String, Bytes)>,
 }
 
 impl Tail {
-    /// Begins with the first change that is announced after this has returned.
+    /// Begins with the first record that is written after this has returned.
     pub(super) async fn start(options: &Options, topic: &str, partitions: u16) -> Result<Tail, LogError> {
         // The name is never seen in Kafka, as nothing joins and nothing commits.
         let mut config = options.consumer(&format!("{}tail", options.prefix), usize::from(partitions));
-        config.set("statistics.interval.ms", "0"); // nobody asks for its lag
+        config.set("statistics.interval.ms", "0"); // nobody asks how far it is behind
         let (sender, changes) = mpsc::channel(QUEUE);
         let (ready, started) = oneshot::channel();
         let topic = topic.to_owned();
@@ -74,18 +74,18 @@ impl Tail {
         spawned.map_err(|error| unavailable(format!("a thread for Kafka can't be started: {error}")))?;
         match started.await {
             Ok(begun) => begun.map_err(unavailable)?,
-            Err(_) => return Err(unavailable("the thread that follows the configuration has ended".to_owned())),
+            Err(_) => return Err(unavailable("the thread that follows a topic has ended".to_owned())),
         }
         Ok(Tail { changes })
     }
 
-    /// Waits for the next change: the key and the value it was announced with; empty where it was removed.
+    /// Waits for the next record: the key and the value it was told with; empty where it was removed.
     ///
-    /// Cancelling loses nothing. Errors: [`LogError::Unavailable`] when nothing more will come; changes may be
+    /// Cancelling loses nothing. Errors: [`LogError::Unavailable`] when nothing more will come; some may be
     /// missed from then on until another tail is started.
     pub async fn next(&mut self) -> Result<(String, Bytes), LogError> {
         let change = self.changes.recv().await;
-        change.ok_or_else(|| LogError::Unavailable { reason: "the thread that follows the configuration has ended".to_owned() })
+        change.ok_or_else(|| LogError::Unavailable { reason: "the thread that follows a topic has ended".to_owned() })
     }
 }
 
@@ -106,7 +106,7 @@ fn run(consumer: &BaseConsumer<Context>, changes: &mpsc::Sender<(String, Bytes)>
             Some(Ok(message)) => {
                 let key = message.key().and_then(|key| std::str::from_utf8(key).ok());
                 let Some(key) = key else {
-                    tracing::warn!(offset = message.offset(), "a change of the configuration has no readable key; it is skipped");
+                    tracing::warn!(offset = message.offset(), "a record has no readable key; it is skipped");
                     continue;
                 };
                 let change = (key.to_owned(), Bytes::copy_from_slice(message.payload().unwrap_or_default()));
@@ -116,7 +116,7 @@ fn run(consumer: &BaseConsumer<Context>, changes: &mpsc::Sender<(String, Bytes)>
             }
             Some(Err(error)) => {
                 let reason = context.trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| reason);
-                tracing::warn!(reason, "changes of the configuration can't be read at the moment; trying again");
+                tracing::warn!(reason, "what processes tell each other can't be read at the moment; trying again");
             }
             None => {}
         }

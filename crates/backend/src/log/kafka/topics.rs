@@ -12,6 +12,7 @@ impl Options {
             Topic::Deliveries => "deliveries",
             Topic::DeadLetters => "dead-letters",
             Topic::Config => "config",
+            Topic::Live => "live",
             Topic::Source(index) => return self.sources.get(usize::from(index)).cloned(),
         };
         Some(format!("{}{name}", self.prefix))

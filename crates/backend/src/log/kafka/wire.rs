@@ -31,7 +31,7 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
             }
             Err(_) => (None, headers),
         },
-        Topic::Config => (None, headers),
+        Topic::Config | Topic::Live => (None, headers),
     };
     let mut headers = headers.insert(header("content-type", b"application/json"));
     // A dead letter without meta is a record of others, given up as it was.
@@ -45,7 +45,7 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
     Outgoing { topic, partition: record.partition, key, headers, payload: &record.payload, size }
 }
 
-/// A change of the configuration as it goes out.
+/// A change of the configuration, or what is shown to followers, as it goes out.
 pub(super) fn change<'a>(topic: &'a str, partition: Partition, key: &'a str, value: &'a [u8]) -> Outgoing<'a> {
     let headers = OwnedHeaders::new_with_capacity(1).insert(header("content-type", b"application/json"));
     Outgoing { topic, partition, key: Some(Cow::Borrowed(key)), headers, payload: value, size: key.len() + value.len() }

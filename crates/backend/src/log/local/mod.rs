@@ -211,7 +211,7 @@ impl Shared {
     fn partitions(&self, topic: Topic) -> u16 {
         match topic {
             Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.options.partitions,
-            Topic::Config | Topic::Source(_) => 0,
+            Topic::Config | Topic::Live | Topic::Source(_) => 0,
         }
     }
 

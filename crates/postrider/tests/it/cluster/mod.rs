@@ -6,4 +6,6 @@ mod changes;
 mod chaos;
 mod foreign;
 mod rebalance;
+mod stream;
+mod view;
 mod world;
