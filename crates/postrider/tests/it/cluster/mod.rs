@@ -5,5 +5,7 @@ mod bad_input;
 mod changes;
 mod chaos;
 mod foreign;
+mod outages;
 mod rebalance;
+mod servers;
 mod world;

@@ -25,7 +25,6 @@ pub(crate) fn address(servers: &Value, name: &str) -> String {
 pub(crate) struct Cluster {
     folder: TempDir,
     pub(crate) name: String,
-    pub(crate) kafka: String,
 }
 
 impl Cluster {
@@ -55,7 +54,7 @@ impl Cluster {
              [scylla]\nnodes = [\"{cql}\"]\nkeyspace = \"{name}\"\nreplication_factor = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n"
         );
         fs::write(folder.path().join("postrider.toml"), settings).unwrap();
-        Cluster { folder, name, kafka: kafka.to_owned() }
+        Cluster { folder, name }
     }
 
     pub(crate) fn config(&self) -> String {
