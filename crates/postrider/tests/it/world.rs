@@ -72,6 +72,10 @@ impl Process {
         Process { child: command.spawn().unwrap(), output, errors }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn output(&self) -> String {
         text(&self.output)
     }

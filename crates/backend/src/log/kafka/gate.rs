@@ -9,7 +9,7 @@ use super::producer::{Client, Context};
 
 /// Between probes.
 const EVERY: Duration = Duration::from_secs(1);
-/// Between probes while brokers are away.
+/// Between probes while brokers are away, or may be.
 const EVERY_AWAY: Duration = Duration::from_millis(250);
 /// A probe that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl Gate {
 /// Probes `topic` until the gate is stopped or the client dropped.
 pub(super) fn watch(gate: &Gate, client: &Weak<Client>, topic: &str) {
     let mut failures = 0;
-    while gate.rest(if failures < FAILURES { EVERY } else { EVERY_AWAY }) {
+    while gate.rest(if failures == 0 { EVERY } else { EVERY_AWAY }) {
         let Some(client) = client.upgrade() else { return };
         let context: &Arc<Context> = client.context();
         match client.client().fetch_metadata(Some(topic), PATIENCE) {
