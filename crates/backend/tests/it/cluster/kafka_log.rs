@@ -27,7 +27,7 @@ async fn migrate_makes_what_is_missing_and_lowers_nothing() {
     assert!(matches!(&missing, OpenError::MissingTopic { topic } if *topic == world.topic("events")), "{missing}");
     assert!(missing.to_string().contains("postrider migrate"));
 
-    let all = || ["events", "deliveries", "dead-letters", "config"].map(|name| world.topic(name)).to_vec();
+    let all = || ["events", "deliveries", "dead-letters", "config", "live"].map(|name| world.topic(name)).to_vec();
     let migrated = kafka::migrate(&world.options, MIGRATION).await.unwrap();
     assert_eq!(migrated, Migrated { created: all(), ..Migrated::default() });
     let again = kafka::migrate(&world.options, MIGRATION).await.unwrap();
