@@ -46,8 +46,8 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// Opens and binds everything, or says why not; nothing runs yet.
-    pub(crate) fn build(mut config: Config) -> Result<App, Failure> {
+    /// Opens and binds everything, or says why not; nothing runs yet. Operators are answered on `admin`.
+    pub(crate) fn build(mut config: Config, admin: Option<TcpListener>) -> Result<App, Failure> {
         raise_file_limit();
         let backend = match config.backend {
             config::Backend::Embedded => Backend::embedded(&mut config)?,
@@ -58,7 +58,6 @@ impl App {
             true => listen(config.server.listen, workers).map(|(address, listeners)| (Some(address), listeners))?,
             false => (None, Vec::new()),
         };
-        let admin = config.server.admin_listen.0.map(admin::bind).transpose()?;
         let Backend { log, store, directory, .. } = &backend;
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), ids));

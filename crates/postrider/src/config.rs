@@ -234,7 +234,6 @@ impl Config {
         config.data.dir = dir.to_owned();
         config.data.min_free_mib = 16;
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.server.admin_listen = AdminAddress(None);
         config.auth.bootstrap_key = Secret::new("demo");
         config.allow_loopback();
         config

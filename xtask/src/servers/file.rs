@@ -73,7 +73,7 @@ impl Servers {
             containers: BTreeMap::new(),
             commands: BTreeMap::new(),
             dir: dir.to_owned(),
-            xtask: std::env::current_exe().context("the path of this program is unknown")?,
+            xtask: this_program()?,
         })
     }
 
@@ -114,4 +114,12 @@ impl fmt::Display for Servers {
         }
         Ok(())
     }
+}
+
+/// Where this program lies. When a newer build has replaced it meanwhile, Linux says that it was deleted; the newer one
+/// lies at the same place.
+fn this_program() -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe().context("the path of this program is unknown")?;
+    let replaced = path.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Ok(replaced.unwrap_or(path))
 }

@@ -1,10 +1,11 @@
 //! `postrider dev`: a durable server for a developer's machine, with nothing to configure.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::admin;
 use crate::app::{self, App};
-use crate::config::{AdminAddress, Config};
+use crate::config::Config;
 use crate::failure::Failure;
 use crate::logging;
 
@@ -28,13 +29,12 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     config.server.listen = args.listen;
     config.allow_loopback();
     logging::start(&config.tracing);
-    if let Some(address) = config.server.admin_listen.0
-        && TcpListener::bind(address).is_err()
-    {
-        eprintln!("{address} (server.admin_listen) can't be listened on, so /livez and /readyz are not served");
-        config.server.admin_listen = AdminAddress(None);
-    }
-    let app = App::build(config)?;
+    // A second server on the same machine goes without.
+    let admin = config.server.admin_listen.0.and_then(|address| {
+        let bound = admin::bind(address);
+        bound.inspect_err(|error| eprintln!("/livez and /readyz are not served: {error:#}")).ok()
+    });
+    let app = App::build(config, admin)?;
     let stop = app::terminated()?;
     app.announce()?;
     println!("API key: {}", app.key().reveal());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::admin;
 use crate::app::{self, App};
 use crate::config::{Config, Role};
 use crate::failure::Failure;
@@ -25,7 +26,8 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
     }
     config.require_key()?;
     logging::start(&config.tracing);
-    let app = App::build(config)?;
+    let admin = config.server.admin_listen.0.map(admin::bind).transpose()?;
+    let app = App::build(config, admin)?;
     let stop = app::terminated()?;
     app.announce()?;
     app.run(stop)

@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     let folder = tempfile::Builder::new().prefix("postrider-demo-").tempdir().context("a temporary folder can't be made")?;
-    let app = App::build(Config::for_demo(folder.path()))?;
+    let app = App::build(Config::for_demo(folder.path()), None)?;
     let (url, key) = (app.url(), app.key().clone());
     let stop = CancellationToken::new();
     let running = {
