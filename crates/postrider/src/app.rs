@@ -82,12 +82,12 @@ impl App {
 
     /// Says on stdout where it can be reached, once it can.
     pub(crate) fn announce(&self) -> Result<(), Failure> {
-        if let Some(listener) = &self.admin {
-            println!("admin on http://{}", listener.local_addr().context("the port can't be read")?);
-        }
         match self.address {
             Some(address) => println!("listening on http://{address}"),
             None => println!("running without an API"),
+        }
+        if let Some(listener) = &self.admin {
+            println!("admin on http://{}", listener.local_addr().context("the port can't be read")?);
         }
         Ok(())
     }
