@@ -115,8 +115,22 @@ impl Ledger {
         first
     }
 
+    /// Enters `count` events that were produced before the run began, where no 202 is waited for; gives the first one's
+    /// number.
+    pub(crate) fn produced(&mut self, count: u64) -> Seq {
+        let first = self.send(count as usize, Micros(0));
+        (first.0..first.0 + count).map(Seq).for_each(|seq| self.take(seq));
+        first
+    }
+
     /// The event was answered 202 at `now`.
     pub(crate) fn accept(&mut self, seq: Seq, now: Micros) {
+        self.take(seq);
+        record(&mut self.ingest, &self.window, self.due[seq.0 as usize], now);
+    }
+
+    /// From now on the event must arrive.
+    fn take(&mut self, seq: Seq) {
         let at = seq.0 as usize;
         self.counts.accepted += 1;
         let temper = self.endpoints.temper(self.endpoints.of(seq));
@@ -126,7 +140,6 @@ impl Ledger {
         if temper.is_reconciled() && !marks.has(Marks::ARRIVED) {
             self.counts.outstanding += 1;
         }
-        record(&mut self.ingest, &self.window, self.due[at], now);
     }
 
     /// `count` events were answered with another status than 202.

@@ -59,6 +59,13 @@ impl Payload {
         out.extend_from_slice(&self.body);
     }
 
+    /// The event as a line of its own, without its end.
+    pub(crate) fn line(&mut self, seq: Seq) -> &[u8] {
+        self.body.clear();
+        self.event(seq, self.endpoints.of(seq));
+        &self.body
+    }
+
     fn event(&mut self, seq: Seq, endpoint: EndpointNo) {
         let shift = (seq.0 as usize).wrapping_mul(97) % SHIFT;
         let body = &mut self.body;

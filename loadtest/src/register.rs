@@ -1,7 +1,8 @@
-//! Registers the endpoints of a run and removes them again, one request after the other.
+//! Registers the endpoints of a run and removes them again.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -14,6 +15,8 @@ use crate::receiver::Receiver;
 use crate::server::Address;
 use crate::wire::Message;
 
+/// Requests at a time.
+const AT_ONCE: usize = 16;
 /// How long one request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,11 +35,10 @@ pub(crate) struct Registration {
 impl Registration {
     /// Registers `endpoints` with the receiver at `receiver`, each for its own event type, and keeps their secrets.
     pub(crate) fn make(server: &Address, api_key: &str, receiver: SocketAddr, endpoints: &mut Endpoints) -> anyhow::Result<Registration> {
-        let mut api = Api::connect(server, api_key)?;
-        let (mut ids, mut secrets) = (Vec::new(), Vec::new());
-        for endpoint in (0..endpoints.len() as u32).map(EndpointNo) {
+        let numbers: Vec<EndpointNo> = (0..endpoints.len() as u32).map(EndpointNo).collect();
+        let registered = at_once(server, api_key, &numbers, |api, endpoint| {
             let body = json!({
-                "url": Receiver::url(receiver, endpoint),
+                "url": Receiver::url(receiver, *endpoint),
                 "events": [format!("load.e{}", endpoint.0)],
                 "description": "load test",
             });
@@ -44,25 +46,43 @@ impl Registration {
             if status != 201 {
                 bail!("registering an endpoint was answered {status}: {}", String::from_utf8_lossy(&body));
             }
-            let registered: Registered = serde_json::from_slice(&body).context("the answer to a registration can't be read")?;
-            ids.push(registered.id);
-            secrets.push(registered.secret);
-        }
+            serde_json::from_slice::<Registered>(&body).context("the answer to a registration can't be read")
+        })?;
+        let (ids, secrets) = registered.into_iter().map(|Registered { id, secret }| (id, secret)).unzip();
         endpoints.set_secrets(secrets);
         Ok(Registration { ids })
     }
 
     /// Deletes the endpoints, so that a later run on the same server does not send to a receiver that is gone.
     pub(crate) fn remove(self, server: &Address, api_key: &str) -> anyhow::Result<()> {
-        let mut api = Api::connect(server, api_key)?;
-        for id in self.ids {
+        at_once(server, api_key, &self.ids, |api, id| {
             let (status, body) = api.call("DELETE", &format!("/v1/webhooks/{id}"), "")?;
             if !(200..300).contains(&status) {
                 bail!("deleting endpoint {id} was answered {status}: {}", String::from_utf8_lossy(&body));
             }
-        }
+            Ok(())
+        })?;
         Ok(())
     }
+}
+
+/// Makes `call` for each of `items`, several at a time; gives what they gave, in order.
+fn at_once<T: Sync, R: Send>(
+    server: &Address,
+    api_key: &str,
+    items: &[T],
+    call: impl Fn(&mut Api, &T) -> anyhow::Result<R> + Sync,
+) -> anyhow::Result<Vec<R>> {
+    let share = items.len().div_ceil(AT_ONCE).max(1);
+    let part = &|items: &[T]| {
+        let mut api = Api::connect(server, api_key)?;
+        items.iter().map(|item| call(&mut api, item)).collect::<anyhow::Result<Vec<R>>>()
+    };
+    let parts = thread::scope(|scope| {
+        let threads: Vec<_> = items.chunks(share).map(|items| scope.spawn(move || part(items))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a part does not panic")).collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    Ok(parts.into_iter().flatten().collect())
 }
 
 /// A connection for requests off the hot path.

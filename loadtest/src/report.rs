@@ -57,6 +57,8 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 struct Setup {
     rate: String,
+    /// Events that were produced ahead; then rate, connections and batch mean nothing.
+    produced: Option<u64>,
     connections: usize,
     batch: usize,
     endpoints: usize,
@@ -214,6 +216,7 @@ impl Setup {
     fn of(scenario: &Scenario) -> Setup {
         Setup {
             rate: scenario.rate.to_string(),
+            produced: scenario.backlog.as_ref().map(|backlog| backlog.events),
             connections: scenario.connections,
             batch: scenario.batch,
             endpoints: scenario.endpoints,

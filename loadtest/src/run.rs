@@ -1,23 +1,26 @@
 //! One run, from registering the endpoints to the report.
 
+use std::io::{BufWriter, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::clock::{Clock, Micros};
 use crate::driver::Driver;
 use crate::endpoints::Endpoints;
-use crate::ledger::{Counts, Ledger};
+use crate::ledger::{Counts, Ledger, Seq};
 use crate::payload::Payload;
 use crate::poller::{Poller, Ready, Token};
 use crate::receiver::Receiver;
 use crate::register::Registration;
 use crate::report::{Evidence, Report};
-use crate::scenario::{Scenario, Target};
+use crate::scenario::{Backlog, Scenario, Target};
 use crate::schedule::Schedule;
-use crate::server::{self, Address, Process, Spawned};
+use crate::server::{self, Address, Memory, Process, Spawned};
 
 /// The finest step of the schedule: events due within it may be sent together. Finer costs a wake-up per event.
 const PACE: Duration = Duration::from_micros(200);
@@ -28,66 +31,127 @@ const PROGRESS: Duration = Duration::from_secs(1);
 
 /// Runs `scenario` to its end.
 ///
-/// Errors: the server can't be started or reached, refuses the endpoints, or its process ends; or no more sockets can
-/// be opened here. Losses are no error but part of the report.
+/// Errors: the server can't be started or reached, refuses the endpoints, or one of its processes ends; the events can't
+/// be produced; or no more sockets can be opened here. Losses are no error but part of the report.
 pub(crate) fn run(scenario: &Scenario) -> anyhow::Result<Report> {
     allow_sockets()?;
     match &scenario.target {
         Target::Running { url, api_key, pid } => {
             let server = url.parse()?;
-            let (report, registration) = load(scenario, &server, api_key, pid.map(Process::of))?;
+            let test = Test::prepare(scenario, &server, api_key)?;
+            let (report, registration) = test.run(pid.map(Process::of).into_iter().collect())?;
             // The figures stand whether or not the server still answers; what is left behind is worth a word.
             if let Err(error) = registration.remove(&server, api_key) {
                 eprintln!("loadtest: endpoints were left behind: {error:#}");
             }
             Ok(report)
         }
-        Target::Spawned { command, api_key } => {
+        Target::Spawned { commands, api_key } => {
             let api_key = api_key.clone().unwrap_or_else(server::random_key);
-            let spawned = Spawned::start(command, &api_key)?;
-            let (report, _) = load(scenario, &spawned.url.parse()?, &api_key, Some(spawned.process()))?;
-            spawned.stop()?;
+            let (first, others) = commands.split_first().expect("a scenario names at least one command");
+            let (first, url) = Spawned::serving(first, &api_key)?;
+            let mut servers = vec![first];
+            let mut test = Test::prepare(scenario, &url.parse()?, &api_key)?;
+            if let Some(Backlog { command, events }) = &scenario.backlog {
+                test.produce(command, *events)?;
+            }
+            for command in others {
+                servers.push(Spawned::start(command, &api_key)?);
+            }
+            let (report, _) = test.run(servers.iter().map(Spawned::process).collect())?;
+            servers.into_iter().try_for_each(Spawned::stop)?;
             Ok(report)
         }
     }
 }
 
-fn load(scenario: &Scenario, server: &Address, api_key: &str, process: Option<Process>) -> anyhow::Result<(Report, Registration)> {
-    let listener = Receiver::bind().context("cannot listen for deliveries")?;
-    let mut endpoints = Endpoints::new(scenario.endpoints, &scenario.bad.0, scenario.seed);
-    let registration = Registration::make(server, api_key, listener.local_addr()?, &mut endpoints)?;
-    let endpoints = Rc::new(endpoints);
+/// A run whose endpoints are registered.
+struct Test<'a> {
+    scenario: &'a Scenario,
+    server: SocketAddr,
+    listener: TcpListener,
+    registration: Registration,
+    endpoints: Rc<Endpoints>,
+    payload: Payload,
+    ledger: Ledger,
+}
 
-    let poller = Rc::new(Poller::new().context("cannot make an epoll")?);
-    let clock = Clock::start();
-    let length = scenario.warmup + scenario.duration;
-    let schedule = Schedule::new(scenario.rate, scenario.batch, length);
-    let payload = Payload::new(&server.host, api_key, scenario.batch, scenario.payload_bytes, Rc::clone(&endpoints), scenario.seed);
-    let driver = Driver::new(server.socket, scenario.connections, schedule, payload, Rc::clone(&poller), clock);
-    let receiver = Receiver::new(listener, Rc::clone(&endpoints), scenario.delay, Rc::clone(&poller), clock)?;
-    let ledger = Ledger::new(Micros(0) + scenario.warmup..Micros(0) + length, Rc::clone(&endpoints));
-    let mut load = Load { clock, poller, driver, receiver, ledger, process };
+impl<'a> Test<'a> {
+    fn prepare(scenario: &'a Scenario, server: &Address, api_key: &str) -> anyhow::Result<Test<'a>> {
+        let listener = Receiver::bind().context("cannot listen for deliveries")?;
+        let mut endpoints = Endpoints::new(scenario.endpoints, &scenario.bad.0, scenario.seed);
+        let registration = Registration::make(server, api_key, listener.local_addr()?, &mut endpoints)?;
+        let endpoints = Rc::new(endpoints);
+        let payload = Payload::new(&server.host, api_key, scenario.batch, scenario.payload_bytes, Rc::clone(&endpoints), scenario.seed);
+        let window = match scenario.backlog {
+            Some(_) => Micros(0)..Micros(u64::MAX),
+            None => Micros(0) + scenario.warmup..Micros(0) + scenario.warmup + scenario.duration,
+        };
+        let ledger = Ledger::new(window, Rc::clone(&endpoints));
+        Ok(Test { scenario, server: server.socket, listener, registration, endpoints, payload, ledger })
+    }
 
-    load.until(Micros(0) + scenario.warmup)?;
-    let from = load.sample()?;
-    load.until(Micros(0) + length)?;
-    let to = load.sample()?;
-    let unsent = load.drain(scenario.drain_timeout)?;
-    let memory = load.process.as_ref().map(Process::memory).transpose()?;
-    let Load { driver, receiver, mut ledger, .. } = load;
-    driver.abandon(&mut ledger);
-    let report = Report::new(&Evidence {
-        scenario,
-        endpoints: &endpoints,
-        ledger: &ledger,
-        receiver: &receiver,
-        unsent,
-        from,
-        to,
-        memory,
-        end: clock.now(),
-    });
-    Ok((report, registration))
+    /// Hands `events` events to `command`, a line of JSON each, and waits until it has ended.
+    fn produce(&mut self, command: &str, events: u64) -> anyhow::Result<()> {
+        let mut producer = Command::new("sh")
+            .args(["-c", command])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("cannot start `{command}`"))?;
+        let mut lines = BufWriter::new(producer.stdin.take().expect("stdin is piped"));
+        let first = self.ledger.produced(events);
+        for seq in (first.0..first.0 + events).map(Seq) {
+            let written = lines.write_all(self.payload.line(seq)).and_then(|()| lines.write_all(b"\n"));
+            written.with_context(|| format!("`{command}` takes no more events"))?;
+        }
+        lines.into_inner().with_context(|| format!("`{command}` takes no more events"))?;
+        let ended = producer.wait()?;
+        if ended.success() { Ok(()) } else { bail!("`{command}` ended with {ended}") }
+    }
+
+    fn run(self, processes: Vec<Process>) -> anyhow::Result<(Report, Registration)> {
+        let Test { scenario, server, listener, registration, endpoints, payload, ledger } = self;
+        let poller = Rc::new(Poller::new().context("cannot make an epoll")?);
+        let clock = Clock::start();
+        let produced = scenario.backlog.is_some();
+        let length = if produced { Duration::ZERO } else { scenario.warmup + scenario.duration };
+        let connections = if produced { 0 } else { scenario.connections };
+        let schedule = Schedule::new(scenario.rate, scenario.batch, length);
+        let driver = Driver::new(server, connections, schedule, payload, Rc::clone(&poller), clock);
+        let receiver = Receiver::new(listener, Rc::clone(&endpoints), scenario.delay, Rc::clone(&poller), clock)?;
+        let mut load = Load { clock, poller, driver, receiver, ledger, processes };
+
+        let (from, to, unsent);
+        if produced {
+            from = load.sample()?;
+            load.work_off(scenario.drain_timeout)?;
+            to = load.sample()?;
+            load.until(load.clock.now() + SETTLE)?;
+            unsent = 0;
+        } else {
+            load.until(Micros(0) + scenario.warmup)?;
+            from = load.sample()?;
+            load.until(Micros(0) + length)?;
+            to = load.sample()?;
+            unsent = load.drain(scenario.drain_timeout)?;
+        }
+        let memory = Memory::of(&load.processes)?;
+        let Load { driver, receiver, mut ledger, .. } = load;
+        driver.abandon(&mut ledger);
+        let report = Report::new(&Evidence {
+            scenario,
+            endpoints: &endpoints,
+            ledger: &ledger,
+            receiver: &receiver,
+            unsent,
+            from,
+            to,
+            memory,
+            end: clock.now(),
+        });
+        Ok((report, registration))
+    }
 }
 
 /// What had been done and used at one instant.
@@ -99,7 +163,7 @@ pub(crate) struct Sample {
     pub(crate) counts: Counts,
     /// CPU time of this process.
     pub(crate) own_cpu: Duration,
-    /// CPU time of the server, where its process is known.
+    /// CPU time of all processes of the server, where they are known.
     pub(crate) server_cpu: Option<Duration>,
 }
 
@@ -110,7 +174,7 @@ struct Load {
     driver: Driver,
     receiver: Receiver,
     ledger: Ledger,
-    process: Option<Process>,
+    processes: Vec<Process>,
 }
 
 impl Load {
@@ -130,6 +194,18 @@ impl Load {
             self.turn(end.min(before.at + PROGRESS), &mut ready)?;
         }
         Ok(())
+    }
+
+    /// Goes on until everything has arrived, or nothing has for `timeout`.
+    fn work_off(&mut self, timeout: Duration) -> anyhow::Result<()> {
+        loop {
+            let before = self.ledger.counts();
+            self.until_either(self.clock.now() + timeout, |load| load.ledger.counts().outstanding == 0)?;
+            let now = self.ledger.counts();
+            if now.outstanding == 0 || now.delivered == before.delivered {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets everything arrive: first what was due and not sent goes out, then what was accepted is waited for, each at
@@ -165,7 +241,7 @@ impl Load {
             at: self.clock.now(),
             counts: self.ledger.counts(),
             own_cpu: Process::own().cpu()?,
-            server_cpu: self.process.as_ref().map(Process::cpu).transpose()?,
+            server_cpu: server::cpu(&self.processes)?,
         })
     }
 

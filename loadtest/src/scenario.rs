@@ -23,9 +23,18 @@ pub(crate) struct Settings {
     /// Process of the server, whose CPU and memory are measured.
     #[arg(long)]
     server_pid: Option<u32>,
-    /// Command line that starts the server, such as "postrider dev --data DIR --listen 127.0.0.1:PORT".
+    /// Command line that starts a process of the server, such as "postrider dev --data DIR --listen 127.0.0.1:PORT";
+    /// the first serves the API, more may follow.
     #[arg(long)]
-    spawn: Option<String>,
+    #[serde(default)]
+    spawn: Vec<String>,
+    /// Instead of requests, lets this command produce the events: it reads each as a line of JSON from its standard
+    /// input, such as "kcat -P -b HOST:PORT -t postrider.events". All but the first --spawn start once it has ended.
+    #[arg(long)]
+    produce: Option<String>,
+    /// How many events it produces [default: 1000000].
+    #[arg(long)]
+    events: Option<u64>,
     /// Events a second, or `max`: every connection always busy [default: 1000].
     #[arg(long)]
     rate: Option<Rate>,
@@ -98,6 +107,9 @@ pub(crate) enum ScenarioError {
     /// Two settings exclude each other.
     #[error("spawn starts a server of its own and cannot be combined with {0}")]
     SpawnAnd(&'static str),
+    /// A backlog is worked off by processes that start once it is there.
+    #[error("produce needs two or more of spawn: one that serves the API, and those that work off what is produced")]
+    ProduceAlone,
     /// There is no key.
     #[error("no API key: give --api-key or set POSTRIDER_API_KEY")]
     NoApiKey,
@@ -108,6 +120,8 @@ pub(crate) enum ScenarioError {
 pub(crate) struct Scenario {
     /// The server under test.
     pub(crate) target: Target,
+    /// What produces the events ahead, where they are not sent as requests.
+    pub(crate) backlog: Option<Backlog>,
     /// How fast events are due.
     pub(crate) rate: Rate,
     /// Connections to the server.
@@ -146,13 +160,22 @@ pub(crate) enum Target {
         /// Its process, where it is to be measured.
         pid: Option<u32>,
     },
-    /// One that is started for the run and ended after it.
+    /// One that is started for the run and ended after it; at least one command.
     Spawned {
-        /// Its command line.
-        command: String,
+        /// The command lines of its processes; the first serves the API.
+        commands: Vec<String>,
         /// The key it is given; one is made up where it is `None`.
         api_key: Option<String>,
     },
+}
+
+/// Events that somebody else produces before the processes that work them off are started.
+#[derive(Clone, Debug)]
+pub(crate) struct Backlog {
+    /// Reads one event a line from its standard input.
+    pub(crate) command: String,
+    /// How many it is given.
+    pub(crate) events: u64,
 }
 
 impl Settings {
@@ -168,7 +191,9 @@ impl Settings {
             url: self.url.or(file.url),
             api_key: self.api_key.or(file.api_key),
             server_pid: self.server_pid.or(file.server_pid),
-            spawn: self.spawn.or(file.spawn),
+            spawn: if self.spawn.is_empty() { file.spawn } else { self.spawn },
+            produce: self.produce.or(file.produce),
+            events: self.events.or(file.events),
             rate: self.rate.or(file.rate),
             connections: self.connections.or(file.connections),
             batch: self.batch.or(file.batch),
@@ -186,9 +211,10 @@ impl Settings {
 
     fn target(&self) -> Result<Target, ScenarioError> {
         let api_key = self.api_key.clone();
-        if let Some(command) = self.spawn.clone() {
+        if !self.spawn.is_empty() {
             let conflict = self.url.as_ref().map(|_| "url").or(self.server_pid.map(|_| "server_pid"));
-            return conflict.map_or(Ok(Target::Spawned { command, api_key }), |name| Err(ScenarioError::SpawnAnd(name)));
+            let commands = self.spawn.clone();
+            return conflict.map_or(Ok(Target::Spawned { commands, api_key }), |name| Err(ScenarioError::SpawnAnd(name)));
         }
         let url = self.url.clone().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
         Ok(Target::Running { url, api_key: api_key.ok_or(ScenarioError::NoApiKey)?, pid: self.server_pid })
@@ -202,6 +228,7 @@ impl TryFrom<Settings> for Scenario {
         let span = |span: Option<Span>, default| span.map_or(Duration::from_secs(default), |span| span.0);
         let scenario = Scenario {
             target: given.target()?,
+            backlog: given.produce.map(|command| Backlog { command, events: given.events.unwrap_or(1_000_000) }),
             rate: given.rate.unwrap_or(Rate::PerSecond(1000)),
             connections: given.connections.unwrap_or(64),
             batch: given.batch.unwrap_or(1),
@@ -217,10 +244,16 @@ impl TryFrom<Settings> for Scenario {
         };
         within("connections", scenario.connections as u64, 1, 10_000)?;
         within("batch", scenario.batch as u64, 1, 1_000)?;
-        within("endpoints", scenario.endpoints as u64, 1, 10_000)?;
+        within("endpoints", scenario.endpoints as u64, 1, 100_000)?;
         within("delay", scenario.delay.as_millis() as u64, 0, 60_000)?;
         within("payload_bytes", scenario.payload_bytes as u64, MIN_BYTES as u64, 1_000_000)?;
         within("duration in seconds", scenario.duration.as_secs(), 1, 86_400)?;
+        if let Some(Backlog { events, .. }) = scenario.backlog {
+            within("events", events, 1, MAX_EVENTS)?;
+            if !matches!(&scenario.target, Target::Spawned { commands, .. } if commands.len() > 1) {
+                return Err(ScenarioError::ProduceAlone);
+            }
+        }
         match scenario.rate {
             Rate::PerSecond(rate) => {
                 let seconds = (scenario.warmup + scenario.duration).as_secs();
@@ -268,7 +301,8 @@ mod tests {
     fn what_contradicts_or_exceeds_the_limits_is_refused() {
         let refused = |text: &str| Scenario::try_from(file(text)).expect_err(text).to_string();
         assert!(refused("").contains("no API key"));
-        assert!(refused("spawn = \"x\"\nurl = \"http://h\"").contains("combined with url"));
+        assert!(refused("spawn = [\"x\"]\nurl = \"http://h\"").contains("combined with url"));
+        assert!(refused("spawn = [\"x\"]\nproduce = \"kcat\"").contains("two or more"));
         assert!(refused("api_key = \"k\"\nbatch = 1001").contains("batch must be from 1 to 1000, not 1001"));
         assert!(refused("api_key = \"k\"\npayload_bytes = 3").contains("payload_bytes"));
         assert!(refused("api_key = \"k\"\nduration = \"10ms\"").contains("duration"));

@@ -106,18 +106,49 @@ impl Process {
     }
 }
 
-/// A server that was started for the run. Dropping it kills it; [`Spawned::stop`] lets it end by itself.
+impl Memory {
+    /// The sums over `processes`; `None` without any.
+    ///
+    /// Errors: one of them has ended.
+    pub(crate) fn of(processes: &[Process]) -> anyhow::Result<Option<Memory>> {
+        let all = processes.iter().map(Process::memory).collect::<anyhow::Result<Vec<Memory>>>()?;
+        Ok(all.into_iter().reduce(|a, b| Memory { peak: a.peak + b.peak, resident: a.resident + b.resident }))
+    }
+}
+
+/// CPU time that `processes` used together so far; `None` without any.
+///
+/// Errors: one of them has ended.
+pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<Option<Duration>> {
+    let all = processes.iter().map(Process::cpu).collect::<anyhow::Result<Vec<Duration>>>()?;
+    Ok(all.into_iter().reduce(|a, b| a + b))
+}
+
+/// A process of a server that was started for the run. Dropping it kills it; [`Spawned::stop`] lets it end by itself.
 pub(crate) struct Spawned {
     child: Child,
-    /// Where it listens, as it printed.
-    pub(crate) url: String,
 }
 
 impl Spawned {
-    /// Runs `command` with `api_key` in `POSTRIDER_API_KEY` and waits until it prints `listening on http://…`.
+    /// Runs `command` with `api_key` in `POSTRIDER_API_KEY`.
+    ///
+    /// Errors: it can't be started.
+    pub(crate) fn start(command: &str, api_key: &str) -> anyhow::Result<Spawned> {
+        let (spawned, _) = Spawned::read(command, api_key)?;
+        Ok(spawned)
+    }
+
+    /// Starts `command` the same way and waits until it prints `listening on http://…`; gives that URL.
     ///
     /// Errors: it can't be started, ends, or prints no such line within a minute.
-    pub(crate) fn start(command: &str, api_key: &str) -> anyhow::Result<Spawned> {
+    pub(crate) fn serving(command: &str, api_key: &str) -> anyhow::Result<(Spawned, String)> {
+        let (spawned, url) = Spawned::read(command, api_key)?;
+        let url = listening(&url).with_context(|| format!("`{command}` does not listen"))?;
+        Ok((spawned, url))
+    }
+
+    /// Starts `command`; where it listens comes through the receiver.
+    fn read(command: &str, api_key: &str) -> anyhow::Result<(Spawned, Receiver<String>)> {
         let mut child = Command::new("sh")
             .args(["-c", &format!("exec {command}")]) // exec: the child's number is the server's own
             .env("POSTRIDER_API_KEY", api_key)
@@ -128,9 +159,7 @@ impl Spawned {
         let stdout = child.stdout.take().expect("stdout is piped");
         let (found, url) = sync_channel(1);
         thread::spawn(move || forward(stdout, &found));
-        let mut spawned = Spawned { child, url: String::new() };
-        spawned.url = listening(&url).with_context(|| format!("`{command}` does not listen"))?;
-        Ok(spawned)
+        Ok((Spawned { child }, url))
     }
 
     /// Its process.
@@ -222,9 +251,9 @@ mod tests {
 
     #[test]
     fn a_started_server_says_where_it_listens_and_ends_when_told() {
-        let spawned =
-            Spawned::start("sh -c 'echo $POSTRIDER_API_KEY; echo listening on http://h:1 now; exec sleep 60'", "k").expect("it starts");
-        assert_eq!(spawned.url, "http://h:1");
+        let (spawned, url) =
+            Spawned::serving("sh -c 'echo $POSTRIDER_API_KEY; echo listening on http://h:1 now; exec sleep 60'", "k").expect("it starts");
+        assert_eq!(url, "http://h:1");
         let process = spawned.process();
         assert!(process.memory().is_ok());
         spawned.stop().expect("sleep ends when told");
@@ -233,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_server_that_ends_at_once_is_an_error() {
-        let error = Spawned::start("true", "k").err().expect("it does not listen");
+        let error = Spawned::serving("true", "k").err().expect("it does not listen");
         assert!(format!("{error:#}").contains("ended without printing"), "{error:#}");
     }
 }
