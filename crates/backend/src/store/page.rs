@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use postrider_core::id::Uid;
+use postrider_core::id::{DeliveryId, Uid};
 use postrider_core::time::Time;
 
 use super::{DeliveryFilter, DeliverySummary, MAX_PAGE, Page};
@@ -36,6 +36,21 @@ impl Span {
 
     pub(super) fn times(self) -> RangeInclusive<Time> {
         self.first.time()..=self.end.time()
+    }
+}
+
+/// Where a page of deliveries begins: behind this one, or at the newest.
+#[derive(Clone, Copy)]
+pub(super) struct Behind(pub(super) Option<DeliveryId>);
+
+impl Behind {
+    /// The part of `span` that the page may look at.
+    pub(super) fn within(self, span: Span) -> Span {
+        self.0.map_or(span, |before| span.up_to(before.event))
+    }
+
+    pub(super) fn has(self, id: DeliveryId) -> bool {
+        self.0.is_none_or(|before| id < before)
     }
 }
 

@@ -139,6 +139,16 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
 }
 
+/// Waits until something holds.
+pub(crate) async fn until(holds: impl Fn() -> bool) {
+    soon(async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
 /// Reads until `count` records have come; leaves out what partitions are assigned.
 pub(crate) async fn read(consumer: &mut Consumer, count: usize) -> Vec<Record> {
     let mut read = Vec::new();

@@ -11,7 +11,7 @@ use postrider_core::partition::Partition;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use crate::log_contract::{payloads, read, reader, soon};
+use crate::log_contract::{payloads, read, reader, soon, until};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
@@ -31,15 +31,6 @@ fn open(options: Options) -> Log {
 
 fn record(payload: impl Into<Bytes>) -> Append {
     Append { topic: Topic::Deliveries, partition: Partition(0), meta: Bytes::from_static(b"meta"), payload: payload.into(), failure: None }
-}
-
-async fn until(what: impl Fn() -> bool) {
-    soon(async {
-        while !what() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 #[test]

@@ -7,7 +7,6 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_backend::folder::OpenError;
@@ -17,7 +16,7 @@ use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::time::Millis;
 
-use crate::log_contract::{World, as_local, delivery, finished, payloads, read, some, soon};
+use crate::log_contract::{World, as_local, delivery, finished, payloads, read, some, soon, until};
 
 const P0: Partition = Partition(0);
 const P1: Partition = Partition(1);
@@ -59,7 +58,7 @@ async fn everything(log: &Log, count: usize) -> Vec<Bytes> {
 }
 
 /// The payloads up to and including `last`.
-async fn until(log: &Log, last: &str) -> Vec<Bytes> {
+async fn read_to(log: &Log, last: &str) -> Vec<Bytes> {
     let mut consumer = some(log, Group::Router, Topic::Deliveries, &[P0]).unwrap();
     let mut found = Vec::new();
     while found.last().is_none_or(|found| found != last) {
@@ -104,7 +103,7 @@ async fn a_batch_that_was_never_synced_may_be_torn_anywhere() {
         let log = torn.open();
         append(&log, &["next"]).await;
         let kept = (1..=4).rev().map(|kept| [&["first", "a", "b", "c"][..kept], &["next"]].concat());
-        let found = until(&log, "next").await;
+        let found = read_to(&log, "next").await;
         assert!(kept.into_iter().any(|kept| found == kept), "{found:?}");
     }
 }
@@ -183,16 +182,11 @@ async fn expired_segments_leave_the_folder() {
     for _ in 0..20 {
         log.append(vec![delivery(P0, vec![0; 30_000])]).await.unwrap();
     }
-    soon(async {
-        while fs::read_dir(world.dir()).unwrap().count() > 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| fs::read_dir(world.dir()).unwrap().count() <= 1).await;
     // A group that holds nothing back goes on where the log begins.
     let first = as_local(&log).oldest();
     append(&log, &["new"]).await;
-    let found = until(&log, "new").await.len();
+    let found = read_to(&log, "new").await.len();
     assert!(found < 5 && first > Offset(0), "{found}");
     drop(log);
     append(&world.open(), &["newer"]).await;
@@ -336,12 +330,7 @@ async fn retention_removes_what_is_old_and_never_what_is_unread() {
     assert!(as_local(&log).read(offsets[0]).await.unwrap().is_some());
 
     some(&log, Group::Deliver, Topic::Deliveries, &[P1]).unwrap().commit(P1, &finished(offsets[0])).unwrap();
-    soon(async {
-        while as_local(&log).oldest() == Offset(0) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(|| as_local(&log).oldest() != Offset(0)).await;
     assert_eq!(as_local(&log).read(offsets[0]).await.unwrap(), None);
     assert!(as_local(&log).oldest() <= offsets[151]);
     let unread = read(&mut some(&log, Group::Deliver, Topic::Deliveries, &[P0, P1]).unwrap(), 49).await;

@@ -11,7 +11,7 @@ use super::points::summary;
 use super::tables::{Tables, unavailable};
 use crate::store::codec::decode;
 use crate::store::names::check_tenant;
-use crate::store::page::{Gather, Span, wants};
+use crate::store::page::{Behind, Gather, Span, wants};
 use crate::store::rows::summary_of;
 use crate::store::{
     Attempt, AttemptCursor, DeadLetter, DeadRow, DeliveryFilter, DeliverySummary, EndRow, Event, EventFilter, EventRow, Page, StoreError,
@@ -51,7 +51,7 @@ impl Store {
         check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let list = move |tables: &Tables| {
-            let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, before };
+            let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, behind: Behind(before) };
             let mut page = Gather::new(limit);
             match (filter.state, filter.endpoint) {
                 (Some(DeliveryState::Failed), _) => query.dead(&filter, &mut page)?,
@@ -100,7 +100,7 @@ impl Store {
         check_tenant(tenant)?;
         let tenant = tenant.to_owned();
         let list = move |tables: &Tables| {
-            let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, before };
+            let query = Query { tables, snapshot: &tables.db.snapshot(), tenant: &tenant, behind: Behind(before) };
             let mut page = Gather::new(limit);
             query.dead_letters(Span::ALL, &mut |id, letter| {
                 page.rows += 1;
@@ -113,12 +113,12 @@ impl Store {
     }
 }
 
-/// A list of deliveries behind `before`.
+/// A list of deliveries.
 struct Query<'a> {
     tables: &'a Tables,
     snapshot: &'a Snapshot,
     tenant: &'a str,
-    before: Option<DeliveryId>,
+    behind: Behind,
 }
 
 /// The newest rows of one delivery.
@@ -131,21 +131,13 @@ struct Newest {
 type Deliveries = Gather<DeliverySummary, DeliveryId>;
 
 impl Query<'_> {
-    fn last_event(&self) -> Uid {
-        self.before.map_or(Uid(u128::MAX), |before| before.event)
-    }
-
-    fn is_behind(&self, id: DeliveryId) -> bool {
-        self.before.is_none_or(|before| id < before)
-    }
-
     fn summary(&self, id: DeliveryId, kind: Option<&str>) -> Result<Option<DeliverySummary>, StoreError> {
         summary(self.tables, self.snapshot, self.tenant, id, kind)
     }
 
     /// Walks the events and looks up each of their targets.
     fn by_event(&self, filter: &DeliveryFilter, page: &mut Deliveries) -> Result<(), StoreError> {
-        let span = Span::of(filter).up_to(self.last_event());
+        let span = self.behind.within(Span::of(filter));
         walk_events(self.tables, self.snapshot, self.tenant, span, &mut |scanned, event, row| {
             page.rows += scanned;
             let mut endpoints: Vec<EndpointId> = row.targets.iter().map(|target| target.endpoint).collect();
@@ -154,7 +146,7 @@ impl Query<'_> {
             for endpoint in endpoints {
                 let id = DeliveryId { event, endpoint };
                 let wanted = filter.endpoint.is_none_or(|wanted| wanted == endpoint);
-                if !wanted || !self.is_behind(id) {
+                if !wanted || !self.behind.has(id) {
                     continue;
                 }
                 page.rows += 1;
@@ -172,12 +164,12 @@ impl Query<'_> {
     /// Walks the attempts and ends of one endpoint; those of one delivery lie together, the end and the newest first.
     fn by_endpoint(&self, endpoint: EndpointId, filter: &DeliveryFilter, page: &mut Deliveries) -> Result<(), StoreError> {
         let scope = Key::scope(keys::ATTEMPT, self.tenant).with(endpoint.0);
-        let span = Span::of(filter).up_to(self.last_event());
+        let span = self.behind.within(Span::of(filter));
         let range = scope.with(span.first).into_bytes()..scope.with(span.end).into_bytes();
         let mut open: Option<Newest> = None;
         newest_rows(self.tables, self.snapshot, span.times(), range, &mut |key, value| {
             let id = DeliveryId { event: keys::uid(key, 4)?, endpoint };
-            if !self.is_behind(id) {
+            if !self.behind.has(id) {
                 return Ok(true);
             }
             page.rows += 1;
@@ -226,11 +218,11 @@ impl Query<'_> {
         visit: &mut dyn FnMut(DeliveryId, Option<DeadLetter>) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let scope = Key::scope(keys::DEAD, self.tenant);
-        let span = span.up_to(self.last_event());
+        let span = self.behind.within(span);
         let range = scope.with(span.first).into_bytes()..scope.with(span.end).into_bytes();
         newest_rows(self.tables, self.snapshot, span.times(), range, &mut |key, value| {
             let id = DeliveryId { event: keys::uid(key, 16)?, endpoint: EndpointId(keys::uid(key, 0)?) };
-            if !self.is_behind(id) {
+            if !self.behind.has(id) {
                 return Ok(true);
             }
             let dead: DeadRow = decode(value)?;

@@ -10,9 +10,9 @@ use super::Store;
 use super::lists::{HOUR, within};
 use super::pieces::{DeadEntry, Newest, WholeEvent, dead_entries, events_of};
 use super::points::entries;
-use super::walk::{Met, Read};
+use super::walk::{Leg, Met, Read};
 use crate::store::names::check_tenant;
-use crate::store::page::{Gather, Span, wants};
+use crate::store::page::{Behind, Gather, Span, wants};
 use crate::store::rows::summary_of;
 use crate::store::{DeadLetter, DeliveryFilter, DeliverySummary, Page, StoreError};
 
@@ -30,7 +30,7 @@ impl Store {
         limit: usize,
     ) -> Result<Page<DeliverySummary, DeliveryId>, StoreError> {
         check_tenant(tenant)?;
-        let query = Query { store: self, tenant, before, limit };
+        let query = Query { store: self, tenant, behind: Behind(before), limit };
         let list = async {
             let mut page = Gather::new(limit);
             match (filter.state, filter.endpoint) {
@@ -52,7 +52,7 @@ impl Store {
         limit: usize,
     ) -> Result<Page<DeadLetter, DeliveryId>, StoreError> {
         check_tenant(tenant)?;
-        let query = Query { store: self, tenant, before, limit };
+        let query = Query { store: self, tenant, behind: Behind(before), limit };
         let list = async {
             let mut page = Gather::new(limit);
             query.dead_letters(Span::ALL, &mut page, Some).await?;
@@ -62,12 +62,12 @@ impl Store {
     }
 }
 
-/// A list of deliveries behind `before`.
+/// A list of deliveries.
 #[derive(Clone, Copy)]
 struct Query<'a> {
     store: &'a Store,
     tenant: &'a str,
-    before: Option<DeliveryId>,
+    behind: Behind,
     limit: usize,
 }
 
@@ -92,18 +92,10 @@ enum Looked {
 type Deliveries = Gather<DeliverySummary, DeliveryId>;
 
 impl Query<'_> {
-    fn last_event(&self) -> Uid {
-        self.before.map_or(Uid(u128::MAX), |before| before.event)
-    }
-
-    fn is_behind(&self, id: DeliveryId) -> bool {
-        self.before.is_none_or(|before| id < before)
-    }
-
     /// Walks the events and looks up each of their targets.
     async fn by_event(&self, filter: &DeliveryFilter, page: &mut Deliveries) -> Result<(), StoreError> {
         let read = events_of();
-        let span = Span::of(filter).up_to(self.last_event());
+        let span = self.behind.within(Span::of(filter));
         let met = self.store.walk_events(self.tenant, span, self.limit, &read).await?;
         let steps = met.map_ok(|met| stream::iter(self.steps(met, filter).into_iter().map(Ok))).try_flatten();
         let looked = steps.map(|step| async {
@@ -139,7 +131,7 @@ impl Query<'_> {
                 endpoints.sort_unstable_by(|a, b| b.cmp(a));
                 endpoints.dedup();
                 let ids = endpoints.into_iter().map(|endpoint| DeliveryId { event, endpoint });
-                let wanted = ids.filter(|id| filter.endpoint.is_none_or(|wanted| wanted == id.endpoint) && self.is_behind(*id));
+                let wanted = ids.filter(|id| filter.endpoint.is_none_or(|wanted| wanted == id.endpoint) && self.behind.has(*id));
                 let mut steps: Vec<Step> = wanted.map(|id| Step::Delivery(id, row.kind.clone())).collect();
                 // Where none of the targets was wanted, the next page begins behind the event.
                 steps.extend([Step::Past(DeliveryId { event, endpoint: none }), Step::Read(chunks)]);
@@ -153,11 +145,11 @@ impl Query<'_> {
         let owner = self.tenant.to_owned();
         let read: Read<Newest> =
             Box::new(move |page| Ok(entries(page, &owner)?.into_iter().map(|entry| Newest::of(entry, endpoint)).collect()));
-        let span = Span::of(filter).up_to(self.last_event());
+        let span = self.behind.within(Span::of(filter));
         let mut rows = pin!(self.store.walk_endpoint(self.tenant, endpoint, span, self.limit, &read).await?);
         while let Some(met) = rows.try_next().await? {
             match met {
-                Met::Piece(newest) if self.is_behind(newest.id) => {
+                Met::Piece(newest) if self.behind.has(newest.id) => {
                     let Newest { rows, id, last, end } = newest;
                     page.rows += rows;
                     let delivery = match last {
@@ -167,10 +159,7 @@ impl Query<'_> {
                     page.offer(id, delivery.filter(|delivery| wants(filter, delivery)));
                 }
                 Met::Piece(_) => {}
-                Met::End(leg) => {
-                    page.rows += leg.hours * HOUR;
-                    page.offer(DeliveryId { event: leg.first, endpoint: EndpointId(Uid(0)) }, None);
-                }
+                Met::End(leg) => passed(page, &leg),
             }
             if page.is_full() {
                 break;
@@ -192,11 +181,11 @@ impl Query<'_> {
         item: impl Fn(DeadLetter) -> Option<T>,
     ) -> Result<(), StoreError> {
         let read: Read<DeadEntry> = Box::new(dead_entries);
-        let met = self.store.walk_dead(self.tenant, span.up_to(self.last_event()), self.limit, &read).await?;
+        let met = self.store.walk_dead(self.tenant, self.behind.within(span), self.limit, &read).await?;
         let looked = met.map(|met| async {
             Ok::<_, StoreError>(match met? {
                 Met::End(leg) => (Met::End(leg), None),
-                Met::Piece(entry) if !self.is_behind(entry.id) => (Met::Piece(entry), None),
+                Met::Piece(entry) if !self.behind.has(entry.id) => (Met::Piece(entry), None),
                 Met::Piece(entry) => {
                     let delivery = self.store.summary(self.tenant, entry.id, None).await?;
                     (Met::Piece(entry), delivery)
@@ -206,15 +195,12 @@ impl Query<'_> {
         let mut looked = pin!(looked.buffered(LOOK_UPS));
         while let Some((met, delivery)) = looked.try_next().await? {
             match met {
-                Met::Piece(DeadEntry { id, dead }) if self.is_behind(id) => {
+                Met::Piece(DeadEntry { id, dead }) if self.behind.has(id) => {
                     page.rows += LOOK_UP;
                     page.offer(id, delivery.map(|delivery| DeadLetter { delivery, dead }).and_then(&item));
                 }
                 Met::Piece(_) => {}
-                Met::End(leg) => {
-                    page.rows += leg.hours * HOUR;
-                    page.offer(DeliveryId { event: leg.first, endpoint: EndpointId(Uid(0)) }, None);
-                }
+                Met::End(leg) => passed(page, &leg),
             }
             if page.is_full() {
                 break;
@@ -222,4 +208,10 @@ impl Query<'_> {
         }
         Ok(())
     }
+}
+
+/// Notes that a leg was walked to its end.
+fn passed<T>(page: &mut Gather<T, DeliveryId>, leg: &Leg) {
+    page.rows += leg.hours * HOUR;
+    page.offer(DeliveryId { event: leg.first, endpoint: EndpointId(Uid(0)) }, None);
 }

@@ -16,6 +16,7 @@ use postrider_core::partition::Partition;
 use postrider_core::time::Millis;
 
 use crate::gate::Gate;
+use crate::log_contract::until;
 use crate::world::{DAY, HERE, NOON, World, all, attempt, backlogged, delivery, endpoint, event, id, put, remove, uid};
 
 /// The server's address.
@@ -245,15 +246,6 @@ async fn health_tells_of_a_cluster_that_is_gone_and_comes_back() {
         assert_eq!(orders(&store, 0).await, [1, 2]);
     })
     .await;
-}
-
-/// Waits until something holds.
-async fn until(holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use rdkafka::{Message, Offset as Place, TopicPartitionList};
 
 use super::Servers;
 use super::kafka::{MIGRATION, World, record};
-use crate::log_contract::{finished, nothing_comes, payloads, read, reader, soon};
+use crate::log_contract::{finished, nothing_comes, payloads, read, reader, soon, until};
 
 #[tokio::test]
 async fn migrate_makes_what_is_missing_and_lowers_nothing() {
@@ -150,14 +150,9 @@ async fn an_aborted_transaction_is_not_read_and_its_markers_are_no_lag() {
     let records = read(&mut consumer, 1).await;
     assert_eq!(payloads(&records), ["committed"]);
     nothing_comes(&mut consumer).await;
-    let behind = async |wanted: fn(u64) -> bool| {
-        while !wanted(log.lag(Group::Router, Topic::Events)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon(behind(|lag| lag > 0)).await;
+    until(|| log.lag(Group::Router, Topic::Events) > 0).await;
     consumer.commit(Partition(0), &finished(records[0].offset)).unwrap();
-    soon(behind(|lag| lag == 0)).await;
+    until(|| log.lag(Group::Router, Topic::Events) == 0).await;
 }
 
 #[tokio::test]

@@ -42,15 +42,29 @@ fn refused(got: &Got) -> bool {
     got.number("x-webhook-attempt") < 2 && (got.n.unwrap() / ENDPOINTS as u64).is_multiple_of(10)
 }
 
-async fn nodes(cluster: &Cluster) -> Vec<Node> {
-    let mut nodes = Vec::new();
-    for roles in ["api,router", "api,router", "deliver", "deliver", "deliver"] {
-        let node = cluster.start(roles).await;
-        let (ready, state) = node.ready().await;
-        assert!(ready, "{state}");
-        nodes.push(node);
+/// A cluster under load.
+struct Siege {
+    cluster: Cluster,
+    /// Two that take events, then three that deliver.
+    nodes: Vec<Node>,
+    crowd: Crowd,
+    load: Load,
+}
+
+impl Siege {
+    async fn begin() -> Siege {
+        let cluster = Cluster::new("", 12).await;
+        let mut nodes = Vec::new();
+        for roles in ["api,router", "api,router", "deliver", "deliver", "deliver"] {
+            let node = cluster.start(roles).await;
+            let (ready, state) = node.ready().await;
+            assert!(ready, "{state}");
+            nodes.push(node);
+        }
+        let crowd = crowd(&nodes[0]).await;
+        let load = Load::over(nodes[..2].iter().map(Node::api).collect(), RATE, crowd.events());
+        Siege { cluster, nodes, crowd, load }
     }
-    nodes
 }
 
 fn seconds(default: u64) -> Duration {
@@ -62,10 +76,7 @@ fn seconds(default: u64) -> Duration {
 async fn whatever_happens_to_processes_loses_nothing() {
     let _turn = machine().await;
     let mut chance = chance();
-    let cluster = Cluster::new("", 12).await;
-    let mut nodes = nodes(&cluster).await;
-    let crowd = crowd(&nodes[0]).await;
-    let load = Load::over(nodes[..2].iter().map(Node::api).collect(), RATE, crowd.events());
+    let Siege { cluster, mut nodes, crowd, load } = Siege::begin().await;
     let started = Instant::now();
     let (mut happened, mut violent) = (Vec::new(), 0);
     while started.elapsed() < seconds(60) {
@@ -111,10 +122,7 @@ async fn whatever_happens_to_processes_loses_nothing() {
 async fn orderly_ends_repeat_nothing() {
     let _turn = machine().await;
     let mut chance = chance();
-    let cluster = Cluster::new("", 12).await;
-    let mut nodes = nodes(&cluster).await;
-    let crowd = crowd(&nodes[0]).await;
-    let load = Load::over(nodes[..2].iter().map(Node::api).collect(), RATE, crowd.events());
+    let Siege { cluster, mut nodes, crowd, load } = Siege::begin().await;
     for which in [3, 0, 4, 1, 2] {
         tokio::time::sleep(Duration::from_millis(500 + chance.below(2500))).await;
         nodes[which].stop().await;
