@@ -13,8 +13,8 @@ use postrider_core::time::Millis;
 use postrider_egress::{Message, Post, Sender, delivery_headers};
 use postrider_ingest::clock;
 
-use crate::deliverer::Tenure;
 use crate::targets::{Prepared, Targets, resolve};
+use crate::tenure::Tenure;
 
 /// Longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);

@@ -11,9 +11,9 @@ use postrider_ingest::clock;
 use tokio::time::{Instant, sleep_until};
 
 use crate::attempt::{Landed, Outlet};
-use crate::deliverer::Tenure;
 use crate::lookups::{self, Answered, Known};
 use crate::outbox::Outbox;
+use crate::tenure::Tenure;
 
 /// A worker without partitions. Its shards' rows wait until its attempts have ended at the latest; until then nobody else
 /// makes them.

@@ -11,8 +11,8 @@ use postrider_core::partition::Partition;
 use postrider_core::record::Envelope;
 use postrider_core::shard::Input;
 
-use crate::deliverer::Tenure;
 use crate::targets::{policy_of, resolve};
+use crate::tenure::Tenure;
 
 /// Before a question that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(200);

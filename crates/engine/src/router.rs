@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::{self, EngineError};
 use crate::rows;
+use crate::tenure::{Tenure, Tenures};
 
 /// Before a batch that could not be routed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -39,20 +40,18 @@ pub struct Router {
     pub reading: Reading,
 }
 
-/// How the router stands to a partition that is its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Hold {
-    /// Nothing of it is under way.
-    Idle,
+/// A partition that is the router's.
+struct Hold {
+    tenure: Tenure,
     /// A batch of it is under way.
-    Routing,
-    /// So it is, and it is released when that ends.
-    Leaving,
+    is_routing: bool,
+    /// It is released once nothing of it is under way.
+    is_leaving: bool,
 }
 
-/// A batch of events that is routed: its partition, and where the next one begins.
+/// A batch of events that is routed: whose, and where the next one begins.
 struct Routed {
-    partition: Partition,
+    tenure: Tenure,
     end: Offset,
 }
 
@@ -76,55 +75,30 @@ enum Unread {
 /// An event's offset is committed once its deliveries and rows are durable; a crash before that routes it
 /// again, and the shards drop the repeats. A partition has one batch under way at a time, so its order is kept.
 pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineError> {
-    let Router { mut consumer, log, store, ingest, reading } = router;
+    let Router { consumer, log, store, ingest, reading } = router;
     let parts = Parts { log, store, ingest, reading };
-    let mut partitions = BTreeMap::new();
+    let mut reader = Reader { consumer, holds: BTreeMap::new(), numbering: Tenures::default() };
     let mut routing = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(routed) = routing.next() => {
-                let Routed { partition, end } = routed?;
-                let Some(hold) = partitions.insert(partition, Hold::Idle) else {
-                    partitions.remove(&partition); // it was lost meanwhile
-                    continue;
-                };
-                consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
-                if hold == Hold::Leaving {
-                    partitions.remove(&partition);
-                    consumer.release(partition);
-                } else {
-                    consumer.resume(partition);
-                }
-            }
-            consumed = consumer.next() => match consumed? {
+            Some(routed) = routing.next() => reader.routed(&routed?)?,
+            consumed = reader.consumer.next() => match consumed? {
                 Consumed::Records(records) => {
-                    let Some(last) = records.last() else { continue };
-                    let routed = Routed { partition: last.partition, end: last.offset.next() };
-                    consumer.pause(routed.partition);
-                    partitions.insert(routed.partition, Hold::Routing);
-                    routing.push(parts.route_all(routed, records));
-                }
-                Consumed::Assigned(partition, _) => drop(partitions.insert(partition, Hold::Idle)),
-                Consumed::Revoking(partition) => {
-                    if partitions.get(&partition).is_none_or(|hold| *hold == Hold::Idle) {
-                        partitions.remove(&partition);
-                        consumer.release(partition);
-                    } else {
-                        partitions.insert(partition, Hold::Leaving);
+                    if let Some(batch) = reader.take(&records) {
+                        routing.push(parts.route_all(batch, records));
                     }
                 }
-                Consumed::Lost(partition) => drop(partitions.remove(&partition)),
+                Consumed::Assigned(partition, _) => reader.begin(partition),
+                Consumed::Revoking(partition) => reader.leave(partition),
+                Consumed::Lost(partition) => drop(reader.holds.remove(&partition)),
             }
         }
     }
     let finish = async {
         while let Some(routed) = routing.next().await {
-            let Routed { partition, end } = routed?;
-            if partitions.contains_key(&partition) {
-                consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
-            }
+            reader.routed(&routed?)?;
         }
         Ok::<(), EngineError>(())
     };
@@ -132,8 +106,60 @@ pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineEr
         Ok(finished) => finished?,
         Err(_) => tracing::warn!("events under way were not routed in time; they are routed again"),
     }
-    deliverer::note_close(consumer.close().await);
+    deliverer::note_close(reader.consumer.close().await);
     Ok(())
+}
+
+/// Reads `events`, from each partition a batch at a time.
+struct Reader {
+    consumer: Consumer,
+    holds: BTreeMap<Partition, Hold>,
+    numbering: Tenures,
+}
+
+impl Reader {
+    fn begin(&mut self, partition: Partition) {
+        let tenure = self.numbering.begin(partition);
+        self.holds.insert(partition, Hold { tenure, is_routing: false, is_leaving: false });
+    }
+
+    /// A batch was read: nothing more of its partition is, until it is routed.
+    fn take(&mut self, records: &[Record]) -> Option<Routed> {
+        let last = records.last()?;
+        let hold = self.holds.get_mut(&last.partition)?;
+        hold.is_routing = true;
+        self.consumer.pause(last.partition);
+        Some(Routed { tenure: hold.tenure, end: last.offset.next() })
+    }
+
+    fn routed(&mut self, routed: &Routed) -> Result<(), EngineError> {
+        let Routed { tenure, end } = *routed;
+        let partition = tenure.partition;
+        let Some(hold) = self.holds.get_mut(&partition).filter(|hold| hold.tenure == tenure) else {
+            return Ok(()); // it was lost meanwhile; whose it is now routes the batch again
+        };
+        hold.is_routing = false;
+        self.consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
+        if hold.is_leaving {
+            self.release(partition)
+        } else {
+            self.consumer.resume(partition)
+        }
+        Ok(())
+    }
+
+    /// Another router is to have the partition.
+    fn leave(&mut self, partition: Partition) {
+        match self.holds.get_mut(&partition) {
+            Some(hold) if hold.is_routing => hold.is_leaving = true,
+            Some(_) | None => self.release(partition),
+        }
+    }
+
+    fn release(&mut self, partition: Partition) {
+        self.holds.remove(&partition);
+        self.consumer.release(partition);
+    }
 }
 
 struct Parts {
@@ -145,12 +171,12 @@ struct Parts {
 
 impl Parts {
     /// Routes a batch, however long it takes.
-    async fn route_all(&self, routed: Routed, records: Vec<Record>) -> Result<Routed, EngineError> {
+    async fn route_all(&self, batch: Routed, records: Vec<Record>) -> Result<Routed, EngineError> {
         let mut fanout = Fanout::default();
         for record in &records {
             match self.route(record, &mut fanout).await {
                 Ok(()) => {}
-                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: routed.partition, error }),
+                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: batch.tenure.partition, error }),
                 Err(Unread::Garbage(reason)) => self.bury(record, reason, &mut fanout),
             }
         }
@@ -165,7 +191,7 @@ impl Parts {
             tracing::warn!(%error, "rows of events can't be written; trying again");
             tokio::time::sleep(AGAIN).await;
         }
-        Ok(routed)
+        Ok(batch)
     }
 
     /// An event that can't be read goes to the dead letters, and the rest goes on.
