@@ -10,6 +10,7 @@ use crate::delivery::{Delivery, Place};
 use crate::endpoint::{Ordering, Policy, PolicyState};
 use crate::id::Uid;
 use crate::offsets::Offset;
+use crate::pace::Pace;
 use crate::rate::Rate;
 use crate::rng::Rng;
 use crate::time::{Millis, Time};
@@ -118,6 +119,7 @@ pub(crate) struct Lane {
     heard: Time,
     /// Whether its latest attempt succeeded.
     proven: bool,
+    pace: Pace,
     turn: u8,
     /// Bytes in memory.
     pub(crate) bytes: usize,
@@ -143,6 +145,7 @@ impl Lane {
             not_before: Time(0),
             heard: Time(0),
             proven: false,
+            pace: Pace::default(),
             turn: 0,
             bytes: 0,
             counted: 0,
@@ -278,6 +281,16 @@ impl Lane {
         !self.proven || !self.breaker.is_closed() || (!self.flying.is_empty() && now.since(self.heard) > SILENCE)
     }
 
+    /// Whether all that waits, and one more, will go within a second at the pace at which the endpoint takes it.
+    pub(crate) fn keeps_up(&self, now: Time) -> bool {
+        !self.is_ordered() && self.waiting.len() < self.pace.at(now) && !self.is_suspect(now)
+    }
+
+    /// Whether nothing but the shard keeps it from sending.
+    pub(crate) fn is_fit(&self, now: Time) -> bool {
+        matches!(self.readiness(now), Readiness::Ready(_)) && !self.is_suspect(now)
+    }
+
     /// Attempts that may be in flight.
     pub(crate) fn concurrency(&self) -> usize {
         self.slots.limit(self.policy.as_ref().map_or(1, |p| p.max_in_flight))
@@ -386,6 +399,7 @@ impl Lane {
         if success {
             self.slots.succeeded(self.policy.as_ref().map_or(1, |p| p.max_in_flight));
             self.heard = now;
+            self.pace.succeeded(now);
         }
         if answer.is_overload() {
             self.slots.overloaded(flight.started, now);

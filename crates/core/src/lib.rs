@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod id;
 mod lane;
 pub mod offsets;
+mod pace;
 pub mod partition;
 pub mod pattern;
 pub mod rate;

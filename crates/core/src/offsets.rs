@@ -134,6 +134,11 @@ impl Offsets {
         self.unfinished.remove(&offset);
     }
 
+    /// Whether the record at `offset` is not finished.
+    pub fn is_unfinished(&self, offset: Offset) -> bool {
+        self.unfinished.contains_key(&offset)
+    }
+
     /// How many offsets are read and not finished.
     pub fn unfinished(&self) -> usize {
         self.unfinished.len()

@@ -33,7 +33,9 @@ use crate::departed::Departed;
 use crate::lookups::{self, Answered, Known, Stretch};
 use crate::outbox::{Outbox, Sinks};
 use crate::rows;
+use crate::strain::Strain;
 use crate::targets::Targets;
+use crate::tenure::{Tenure, Tenures};
 
 /// Most endings taken in before the shards are asked what to do about them.
 const ENDINGS: usize = 64;
@@ -99,14 +101,6 @@ pub async fn run(parts: Deliverer, options: DelivererOptions, stop: Cancellation
     worker.drain().await
 }
 
-/// One worker's time with a partition. A worker that loses a partition and is given it again has two: what the first
-/// left under way must not be taken for the second's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Tenure {
-    pub(crate) partition: Partition,
-    number: u64,
-}
-
 /// A partition that is being taken over.
 struct Takeover {
     tenure: Tenure,
@@ -122,8 +116,8 @@ struct Worker {
     drain: Duration,
     /// Partitions that are this worker's. One that is still being taken over has no shard yet.
     tenures: BTreeMap<Partition, Tenure>,
-    /// How many there have been.
-    begun: u64,
+    numbering: Tenures,
+    strain: Strain,
     takeovers: FuturesUnordered<LocalBoxFuture<'static, Takeover>>,
     /// Those of partitions that others have stay until what they had in flight is recorded.
     shards: BTreeMap<Tenure, Shard>,
@@ -146,7 +140,8 @@ impl Worker {
             limits: options.limits,
             drain: options.drain,
             tenures: BTreeMap::new(),
-            begun: 0,
+            numbering: Tenures::default(),
+            strain: Strain::of_this_thread(),
             takeovers: FuturesUnordered::new(),
             shards: BTreeMap::new(),
             outlet: Rc::new(Outlet { sender, targets: Targets::default(), directory }),
@@ -173,6 +168,9 @@ impl Worker {
             Some(takeover) = self.takeovers.next() => self.taken_over(takeover)?,
             consumed = self.consumer.next() => self.consumed(consumed?, stop).await?,
             () = sleep_for(wakeup), if wakeup.is_some() => self.feed_all(&Input::Tick),
+        }
+        if let Some(strained) = self.strain.change() {
+            self.feed_all(&Input::Strained(strained));
         }
         self.carry_out()
     }
@@ -267,8 +265,7 @@ impl Worker {
 
     /// Takes a partition over: before its first record the shard hears which endpoints have a backlog.
     fn take_over(&mut self, partition: Partition, progress: Progress) {
-        self.begun += 1;
-        let tenure = Tenure { partition, number: self.begun };
+        let tenure = self.numbering.begin(partition);
         self.tenures.insert(partition, tenure);
         self.consumer.pause(partition);
         let store = self.store.clone();
@@ -288,6 +285,7 @@ impl Worker {
         for Lane { endpoint, first, due, meta } in lanes {
             shard.handle(Input::Lane { endpoint, first, due, meta }, now);
         }
+        shard.handle(Input::Strained(self.strain.is_full()), now);
         self.shards.insert(tenure, shard);
         self.consumer.resume(tenure.partition);
         Ok(())

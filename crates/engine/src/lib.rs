@@ -13,6 +13,8 @@ mod lookups;
 mod outbox;
 pub mod router;
 mod rows;
+mod strain;
 mod targets;
+mod tenure;
 
 pub use deliverer::{Deliverer, DelivererOptions, EngineError};

@@ -17,12 +17,10 @@ use postrider_core::shard::{Recorded, Write as Change};
 use postrider_ingest::{Ingest, Source, Submission};
 use tokio::time::Instant;
 
-use crate::deliverer::Tenure;
+use crate::tenure::Tenure;
 
 /// Most writes of one batch.
-const BATCH: usize = 256;
-/// Longest that a write waits for company.
-const GATHER: Duration = Duration::from_millis(5);
+const BATCH: usize = 1024;
 /// Before a batch that failed is written again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// The event that says a delivery was given up. One about such an event would never end.
@@ -95,7 +93,7 @@ impl Outbox {
         if self.writing.is_none() {
             let Some(since) = self.since else { return std::future::pending().await };
             if self.queue.len() < BATCH {
-                tokio::time::sleep_until(since + GATHER).await;
+                tokio::time::sleep_until(since + self.sinks.store.gather()).await;
             }
             self.writing = Some(self.begin());
         }

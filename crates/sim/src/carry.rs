@@ -31,6 +31,7 @@ impl World {
                     owner.draining = self.now;
                 }
                 Input::Revoked => owner.part = Part::Lost,
+                Input::Strained(strained) if owner.serves() => owner.strained = *strained,
                 Input::Arrived { .. }
                 | Input::Endpoint { .. }
                 | Input::Lane { .. }
@@ -39,6 +40,7 @@ impl World {
                 | Input::Loaded { .. }
                 | Input::LoadFailed { .. }
                 | Input::Found { .. }
+                | Input::Strained(_)
                 | Input::Drain
                 | Input::Tick => {}
             }
@@ -160,9 +162,7 @@ impl World {
             view.probes -= 1;
         }
         if report.answer.is_success() {
-            view.failures.clear();
-            view.succeeded = Some(now);
-            view.proven.get_or_insert(now);
+            view.succeeded(now);
         } else {
             view.proven = None;
             view.failures.push_back(now);
@@ -348,6 +348,7 @@ fn words(input: &Input) -> String {
         }
         Input::LoadFailed { endpoint } => format!("load failed {}", index_of(*endpoint)),
         Input::Found { id, row } => format!("found {} {}", short(*id), row.is_some()),
+        Input::Strained(strained) => format!("strained {strained}"),
         Input::Drain => "drain".to_owned(),
         Input::Revoked => "revoked".to_owned(),
         Input::Tick => "tick".to_owned(),

@@ -36,6 +36,7 @@ impl World {
                 self.agenda.plan(self.now + length, Step::StoreIsBack);
                 Ok(())
             }
+            Fault::Strain(length) => self.strain(length),
             Fault::Crash(gap) => self.crash(gap),
             Fault::Revoke(lag) => self.revoke(lag),
             Fault::Drain => self.drain(),
@@ -45,6 +46,12 @@ impl World {
     /// Whether the present owner serves and nobody is about to follow it.
     fn is_owned(&self) -> bool {
         !self.changing_hands && self.owners.get(&self.epoch).is_some_and(|owner| owner.part == Part::Serving)
+    }
+
+    fn strain(&mut self, length: Millis) -> Result<(), Broken> {
+        self.counts.strains += 1;
+        self.agenda.plan(self.now + length, Step::Tell(self.epoch, Input::Strained(false)));
+        self.tell(self.epoch, [Input::Strained(true)])
     }
 
     fn crash(&mut self, gap: Millis) -> Result<(), Broken> {

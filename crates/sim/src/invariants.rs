@@ -8,13 +8,15 @@ use postrider_core::record::Command;
 use postrider_core::shard::{Census, Limits};
 use postrider_core::time::Millis;
 
-use crate::owner::{Epoch, Owner, Part};
+use crate::owner::{Epoch, Owner, PACE, Part};
 use crate::plan::Plan;
 use crate::report::Broken;
-use crate::world::{World, endpoint_id, longest_way};
+use crate::world::{World, endpoint_id, index_of, longest_way};
 
 /// What a delivery costs beside its bytes, and the meta bytes of ours.
 const OVERHEAD: usize = 512 + 64;
+/// What overdue deliveries of endpoints that keep up are given.
+const SOON: Millis = Millis::from_secs(1);
 /// Timers and reads are late by less than this.
 const SLACK: Millis = Millis(50);
 
@@ -23,6 +25,9 @@ impl World {
     pub(crate) fn check(&mut self, epoch: Epoch) -> Result<(), Broken> {
         let Some(owner) = self.owners.get_mut(&epoch) else { return Ok(()) };
         let census = owner.shard.census();
+        if is_behind(&census, &self.plan.limits) {
+            owner.behind_at = self.now;
+        }
         counts_agree(owner, &census)?;
         limits_hold(&census, &self.plan)?;
         memory_is_bounded(&census, &self.plan)?;
@@ -63,9 +68,15 @@ impl World {
     /// What is read goes into a lane only as far as its share allows. `before` is the largest lane as it was.
     pub(crate) fn check_read(&self, epoch: Epoch, before: usize) -> Result<(), Broken> {
         let Some(owner) = self.owners.get(&epoch) else { return Ok(()) };
-        let (largest, limits) = (owner.shard.census().largest_lane, &self.plan.limits);
+        let (census, limits) = (owner.shard.census(), &self.plan.limits);
+        let largest = census.largest_lane;
         let most = (limits.pool / limits.share).max(self.plan.largest_delivery());
-        if largest > before && largest > most {
+        // More where the endpoint would take more: at its pace, or while the store keeps us from sending.
+        let taken = owner.views.iter().map(|view| view.pace(self.now)).max().unwrap_or(0);
+        let in_flight = self.plan.endpoints.iter().map(|endpoint| usize::from(endpoint.policy.max_in_flight)).max().unwrap_or(1);
+        let flowing = (taken + in_flight + 1) * self.plan.largest_delivery();
+        let larger = if is_behind(&census, limits) { usize::MAX } else { flowing }.min(limits.pool / 2);
+        if largest > before && largest > most.max(larger) {
             return Err(Broken::new("a_lane_is_a_small_window", format!("a read fills it to {largest} bytes, {most} at most")));
         }
         Ok(())
@@ -93,10 +104,15 @@ impl World {
         }
         let Some((offset, read)) = owner.read_at.range(owner.committed.0.from..).next() else { return Ok(()) };
         let ways = longest_way(self.plan.store.delay);
-        let most = self.plan.limits.hold_max + Millis(ways.0 * 6) + self.plan.limits.commit_every + SLACK;
-        let waited = self.now.since((*read).max(self.store_works_since));
+        let endpoint = self.partition.record(*offset).map(|record| index_of(record.delivery.id.endpoint));
+        let hold = self.plan.limits.hold_max;
+        // What an endpoint takes within a second, as its pace of late tells, is given that second before it is written down.
+        let succeeded = endpoint.and_then(|endpoint| owner.views[endpoint].succeeded);
+        let soon = if succeeded.is_some_and(|at| at + PACE >= *read + hold) { SOON } else { Millis(0) };
+        let most = Millis(ways.0 * 6) + self.plan.limits.commit_every + SLACK + soon;
+        let waited = self.now.since((*read + hold).max(self.store_works_since + hold).max(owner.behind_at));
         if waited > most {
-            return Err(Broken::new("no_offset_waits_for_a_receiver", format!("{} since {} ms", offset.0, waited.0)));
+            return Err(Broken::new("no_offset_waits_for_a_receiver", format!("{} for {} ms too long", offset.0, waited.0)));
         }
         Ok(())
     }
@@ -123,6 +139,11 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Whether the store is slower than what is finished: nothing is moved there then for having waited.
+fn is_behind(census: &Census, limits: &Limits) -> bool {
+    2 * census.unwritten >= limits.unwritten
 }
 
 fn counts_agree(owner: &Owner, census: &Census) -> Result<(), Broken> {
@@ -168,11 +189,12 @@ fn memory_is_bounded(census: &Census, plan: &Plan) -> Result<(), Broken> {
 }
 
 fn pauses_have_a_cause(owner: &Owner, census: &Census, plan: &Plan) -> Result<(), Broken> {
-    let relaxed = census.pool <= plan.limits.pool / 4 * 3 && census.unwritten <= plan.limits.unwritten / 2;
+    let pool = if owner.strained { plan.limits.pool / 16 } else { plan.limits.pool };
+    let relaxed = census.pool <= pool / 4 * 3 && census.unwritten <= plan.limits.unwritten / 2;
     if owner.paused && relaxed && owner.part == Part::Serving {
         return Err(Broken::new("pauses_have_a_cause", format!("{} bytes, {} writes", census.pool, census.unwritten)));
     }
-    let full = census.pool >= plan.limits.pool || census.unwritten >= plan.limits.unwritten;
+    let full = census.pool >= pool || census.unwritten >= plan.limits.unwritten;
     if full && !owner.paused && owner.part == Part::Serving {
         return Err(Broken::new("a_full_shard_reads_nothing", format!("{} bytes, {} writes", census.pool, census.unwritten)));
     }
@@ -206,11 +228,11 @@ impl Plan {
         OVERHEAD + self.traffic.payload as usize
     }
 
-    /// The most bytes of a lane: its share of an empty pool, one delivery, and what it may load.
+    /// The most bytes of a lane: half the pool, one delivery, and what it may load.
     fn largest_lane(&self) -> usize {
         let most = self.endpoints.iter().map(|endpoint| usize::from(endpoint.policy.max_in_flight)).max().unwrap_or(1).max(16);
         let loaded = (2 * most).min(self.limits.load) * 3 / 2 + most + 1;
-        self.limits.pool / self.limits.share + self.largest_delivery() * loaded
+        self.limits.pool / 2 + self.largest_delivery() * loaded
     }
 
     /// Whether slots and memory are so plentiful that a healthy endpoint has no reason to wait.

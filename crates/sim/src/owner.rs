@@ -6,7 +6,7 @@ use postrider_core::endpoint::Policy;
 use postrider_core::id::DeliveryId;
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::shard::{Limits, Shard, Write};
-use postrider_core::time::Time;
+use postrider_core::time::{Millis, Time};
 
 /// Counts the owners of the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,7 @@ pub(crate) struct Owner {
     /// What it reads next.
     pub(crate) cursor: Offset,
     pub(crate) paused: bool,
+    pub(crate) strained: bool,
     /// Whether a read is planned.
     pub(crate) reading: bool,
     /// Deliveries read.
@@ -59,7 +60,12 @@ pub(crate) struct Owner {
     pub(crate) committed: (Progress, Time),
     /// When it read each record that was not finished before.
     pub(crate) read_at: BTreeMap<Offset, Time>,
+    /// When its writes last lagged behind.
+    pub(crate) behind_at: Time,
 }
+
+/// Within which an endpoint's successes tell its pace.
+pub(crate) const PACE: Millis = Millis::from_secs(2);
 
 /// An endpoint as an owner sees it.
 #[derive(Clone, Debug, Default)]
@@ -74,7 +80,26 @@ pub(crate) struct View {
     /// Since when it has answered with nothing but success.
     pub(crate) proven: Option<Time>,
     pub(crate) succeeded: Option<Time>,
+    /// Successes of the last two seconds.
+    pub(crate) successes: VecDeque<Time>,
     pub(crate) open: bool,
+}
+
+impl View {
+    pub(crate) fn succeeded(&mut self, now: Time) {
+        self.failures.clear();
+        self.succeeded = Some(now);
+        self.proven.get_or_insert(now);
+        self.successes.push_back(now);
+        while self.successes.front().is_some_and(|at| now.since(*at) > PACE) {
+            self.successes.pop_front();
+        }
+    }
+
+    /// Successes of the last two seconds.
+    pub(crate) fn pace(&self, now: Time) -> usize {
+        self.successes.iter().filter(|at| now.since(**at) <= PACE).count()
+    }
 }
 
 impl Owner {
@@ -84,6 +109,7 @@ impl Owner {
             shard: Shard::new(limits, progress.clone(), seed),
             part: Part::Serving,
             paused: false,
+            strained: false,
             reading: false,
             read: 0,
             writes: VecDeque::new(),
@@ -97,6 +123,7 @@ impl Owner {
             leases: BTreeMap::new(),
             committed: (progress, now),
             read_at: BTreeMap::new(),
+            behind_at: Time(0),
         }
     }
 

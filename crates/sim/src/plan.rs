@@ -89,6 +89,8 @@ pub enum Fault {
     Revoke(Millis),
     /// The store answers nothing for this time.
     Outage(Millis),
+    /// The owner has no time left for so long.
+    Strain(Millis),
 }
 
 /// A change of an endpoint.
@@ -278,10 +280,11 @@ fn faults(chance: &mut Chance, span: Millis) -> Vec<(Millis, Fault)> {
     let mut faults: Vec<_> = (0..chance.between(0, most))
         .map(|_| {
             let at = chance.span(0, span.0 + 20_000);
-            let fault = match chance.between(0, 3) {
+            let fault = match chance.between(0, 4) {
                 0 if crashes => Fault::Crash(chance.span(0, 5000)),
                 1 if zombies => Fault::Revoke(chance.span(0, 10_000)),
                 2 => Fault::Outage(chance.span(100, 20_000)),
+                3 => Fault::Strain(chance.span(100, 20_000)),
                 _ => Fault::Drain,
             };
             (at, fault)

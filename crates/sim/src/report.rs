@@ -135,4 +135,6 @@ counts! {
     vanished,
     /// Store outages.
     outages,
+    /// Times without time to spare.
+    strains,
 }

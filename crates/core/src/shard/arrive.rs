@@ -12,6 +12,9 @@ use crate::offsets::Offset;
 use crate::record::Command;
 use crate::time::Time;
 
+/// The largest share of the pool for a lane that we hold up.
+const MOST_SHARE: usize = 2;
+
 impl Shard {
     pub(super) fn arrived(&mut self, offset: Offset, command: Command, delivery: Delivery, now: Time) {
         if self.role != Role::Owner || self.resumed.is_finished(offset) {
@@ -54,13 +57,17 @@ impl Shard {
     }
 
     fn deliver(&mut self, offset: Offset, delivery: Delivery, now: Time) {
-        let share = self.share();
+        let (share, behind) = (self.share(), self.is_behind());
+        let most = self.limits.pool / MOST_SHARE;
         let endpoint = delivery.id.endpoint;
         let lane = self.lane(endpoint, &delivery.meta);
         let due = delivery.since.min(now);
         let held = Held { delivery, offset: Some(offset), place: None, due };
         let overtakes = lane.backlog.is_ahead(now) || (lane.is_ordered() && lane.backlog.holds_up(order_key(&held.delivery)));
-        let fits = lane.bytes == 0 || lane.bytes + held.cost() <= share;
+        let bytes = lane.bytes + held.cost();
+        // Room for an endpoint that would take more if we sent more: the store would only make that worse.
+        let larger = bytes <= most && (lane.keeps_up(now) || behind && lane.is_fit(now));
+        let fits = lane.bytes == 0 || bytes <= share || larger;
         if fits && !overtakes && !lane.is_held_up(now) {
             lane.wait(held);
         } else {

@@ -13,12 +13,12 @@ use crate::time::{Millis, Time};
 /// How much a shard takes on. Every field bounds something that would otherwise grow with the load.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Memory for deliveries, in bytes; beyond it the partition is paused.
+    /// Memory for deliveries, in bytes; beyond it the partition is paused, under strain beyond a sixteenth of it.
     pub pool: usize,
     /// A lane may hold one in this many of the bytes that are still free (a dynamic threshold), so that
     /// any number of slow endpoints leaves room for the others.
     pub share: usize,
-    /// Attempts in flight.
+    /// Attempts in flight; under strain a quarter of them, beside those to endpoints that are not known to answer.
     pub in_flight: usize,
     /// Of these, attempts to endpoints that are not known to answer.
     pub suspects: usize,
@@ -117,6 +117,9 @@ pub enum Input {
         /// Its row, where it has one.
         row: Option<Backlogged>,
     },
+    /// Whether the processor has no time left for who serves the shard. Then little is read ahead and sent at one time:
+    /// what is not read waits in the log at no cost, what is read and not sent would have to be written down.
+    Strained(bool),
     /// Send nothing more, and hand over: what is in flight may end within [`Limits::hand_over`].
     Drain,
     /// The partition belongs to somebody else now: send, move and commit nothing more.

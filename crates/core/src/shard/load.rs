@@ -12,13 +12,14 @@ use crate::time::Time;
 impl Shard {
     /// Begins a load if the lane has room, and rows that may go.
     pub(super) fn load_if_due(&mut self, endpoint: EndpointId, now: Time) {
-        let crowded = self.pool > self.limits.pool / 4 * 3;
+        let (crowded, behind) = (self.pool > self.limits.pool / 4 * 3, self.is_behind());
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.policy.is_none() || lane.backlog.load_limit().is_some() {
             return;
         }
         let limit = if lane.is_held_up(now) {
-            if lane.backlog.sweep_at(now).is_none_or(|at| at > now) {
+            // What is swept may all have expired, and each end is a write.
+            if behind || lane.backlog.sweep_at(now).is_none_or(|at| at > now) {
                 return;
             }
             self.limits.load

@@ -49,6 +49,9 @@ pub struct Shard {
     in_flight: usize,
     suspects: usize,
     paused: bool,
+    strained: bool,
+    /// Overdue deliveries that will go soon, and until when they are given.
+    late: VecDeque<(Time, Offset, DeliveryId)>,
     commit: Commit,
     role: Role,
 }
@@ -157,6 +160,8 @@ impl Shard {
             in_flight: 0,
             suspects: 0,
             paused: false,
+            strained: false,
+            late: VecDeque::new(),
             commit: Commit::default(),
             role: Role::Owner,
         }
@@ -174,6 +179,7 @@ impl Shard {
             Input::Loaded { endpoint, rows } => self.loaded(endpoint, rows, now),
             Input::LoadFailed { endpoint } => self.load_failed(endpoint, now),
             Input::Found { id, row } => self.found(id, row, now),
+            Input::Strained(strained) => self.strained = strained,
             Input::Drain => self.drain(now),
             Input::Revoked => self.role = Role::Lost,
             Input::Tick => {}
@@ -189,10 +195,9 @@ impl Shard {
     /// When to call [`Shard::handle`] with [`Input::Tick`], if nothing else happens before.
     pub fn next_wakeup(&self) -> Option<Time> {
         let lane = self.wakeups.first().map(|(at, _)| *at);
-        let hold = self.offsets.oldest().map(|at| at + self.limits.hold_max);
         let commit = self.commit.dirty.then_some(self.commit.last + self.limits.commit_every);
         match self.role {
-            Role::Owner => [lane, hold, commit].into_iter().flatten().min(),
+            Role::Owner => [lane, self.sweeps_at(), commit].into_iter().flatten().min(),
             Role::Draining { until } => Some(commit.map_or(until, |commit| commit.min(until))),
             Role::Leaving { .. } => commit,
             Role::Retired | Role::Lost => None,
@@ -247,7 +252,7 @@ impl Shard {
     fn heeds(&self, input: &Input) -> bool {
         match input {
             Input::Finished { .. } | Input::Written { .. } => true,
-            Input::Endpoint { .. } | Input::Drain | Input::Revoked | Input::Tick => self.serves(),
+            Input::Endpoint { .. } | Input::Strained(_) | Input::Drain | Input::Revoked | Input::Tick => self.serves(),
             Input::Arrived { .. } | Input::Lane { .. } | Input::Loaded { .. } | Input::LoadFailed { .. } | Input::Found { .. } => {
                 self.role == Role::Owner
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Action, Attempt, Role, Shard};
 use crate::attempt::End;
 use crate::endpoint::{DEFAULT_TIMEOUT, FIRST_TIMEOUT};
-use crate::id::EndpointId;
+use crate::id::{DeliveryId, EndpointId};
 use crate::lane::{Class, Held, Queue, Readiness, Standing};
 use crate::time::{Millis, Time};
 
@@ -15,6 +15,13 @@ const RETRY_TURN: u32 = 0;
 const SUSPECT_TURN: u32 = 4;
 /// When a lane that found no room to load looks again.
 const LOOK_AGAIN: Millis = Millis(50);
+
+/// Under strain, one in this many bytes of the pool is filled, and one in so many slots is used for endpoints that answer.
+const STRAINED: usize = 16;
+const STRAINED_SLOTS: usize = 4;
+
+/// What an overdue delivery is given to go where its endpoint takes as many as wait within a second.
+const SOON: Millis = Millis::from_secs(1);
 
 /// Commands that wait for their delivery's row to be found; beyond it nothing is read.
 const MOST_FINDS: usize = 1024;
@@ -138,8 +145,12 @@ impl Shard {
     }
 
     /// Moves what has been unfinished for too long to the backlog, so that no offset waits for a receiver.
+    ///
+    /// What waits for us is left alone: writing it down would keep us from sending it even longer, and so on.
     fn release_overdue(&mut self, now: Time) {
-        while let Some((_, id)) = self.offsets.overdue(now - self.limits.hold_max) {
+        while !self.is_behind()
+            && let Some(id) = self.next_overdue(now)
+        {
             let Some(lane) = self.lanes.get_mut(&id.endpoint) else { continue };
             if let Some(flight) = lane.flying.get(&id.event) {
                 let copy = flight.held.clone();
@@ -159,7 +170,7 @@ impl Shard {
     }
 
     fn send_ready(&mut self, now: Time) {
-        while self.in_flight < self.limits.in_flight && self.out.unacked.len() < self.limits.unwritten {
+        while self.has_slot() {
             let Some(endpoint) = self.queues.next(self.suspects < self.limits.suspects) else { return };
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             lane.standing = None;
@@ -180,6 +191,13 @@ impl Shard {
         }
     }
 
+    /// Whether another attempt may be made. Under strain, many at a time only take turns at being late.
+    fn has_slot(&self) -> bool {
+        let trusted = self.in_flight - self.suspects;
+        let most = if self.strained { self.limits.in_flight.div_ceil(STRAINED_SLOTS) } else { self.limits.in_flight };
+        self.in_flight < self.limits.in_flight && trusted < most && self.out.unacked.len() < self.limits.unwritten
+    }
+
     fn launch(&mut self, held: Held, now: Time) {
         let Some(lane) = self.lanes.get_mut(&held.delivery.id.endpoint) else { return };
         let suspect = lane.is_suspect(now);
@@ -195,11 +213,40 @@ impl Shard {
         self.out.actions.push_back(Action::Send(Attempt { delivery, number, timeout }));
     }
 
-    /// A partition is paused for memory and for a store that can't keep up, never for an endpoint.
+    /// The next delivery that has been unfinished for too long; one that will go soon has its time.
+    fn next_overdue(&mut self, now: Time) -> Option<DeliveryId> {
+        while let Some((_, offset, id)) = self.late.pop_front_if(|(until, ..)| *until <= now) {
+            if self.offsets.is_unfinished(offset) {
+                return Some(id);
+            }
+        }
+        loop {
+            let (offset, id) = self.offsets.overdue(now - self.limits.hold_max)?;
+            if !self.lanes.get(&id.endpoint).is_some_and(|lane| lane.keeps_up(now)) {
+                return Some(id);
+            }
+            self.late.push_back((now + SOON, offset, id));
+        }
+    }
+
+    /// When overdue deliveries are looked for next; not while the store is behind.
+    pub(super) fn sweeps_at(&self) -> Option<Time> {
+        let overdue = self.offsets.oldest().map(|at| at + self.limits.hold_max);
+        let late = self.late.front().map(|(until, ..)| *until);
+        overdue.into_iter().chain(late).min().filter(|_| !self.is_behind())
+    }
+
+    /// Whether the store is slower than what is finished. It is spared then.
+    pub(super) fn is_behind(&self) -> bool {
+        self.out.unacked.len() >= self.limits.unwritten.div_ceil(2)
+    }
+
+    /// A partition is paused for memory, for a store and for a processor that can't keep up, never for an endpoint.
     fn pause_or_resume(&mut self) {
         let (unwritten, finds) = (self.out.unacked.len(), self.finds.len());
-        let full = self.pool >= self.limits.pool || unwritten >= self.limits.unwritten || finds >= MOST_FINDS;
-        let relaxed = self.pool <= self.limits.pool / 4 * 3 && unwritten <= self.limits.unwritten / 2 && finds <= MOST_FINDS / 2;
+        let pool = if self.strained { self.limits.pool / STRAINED } else { self.limits.pool };
+        let full = self.pool >= pool || unwritten >= self.limits.unwritten || finds >= MOST_FINDS;
+        let relaxed = self.pool <= pool / 4 * 3 && unwritten <= self.limits.unwritten / 2 && finds <= MOST_FINDS / 2;
         if full && !self.paused {
             self.paused = true;
             self.out.actions.push_back(Action::Pause);
