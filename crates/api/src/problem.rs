@@ -1,6 +1,8 @@
 //! Errors as their callers get them: problem documents (RFC 9457).
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -14,6 +16,8 @@ use utoipa::ToSchema;
 
 /// Most fields that one problem names.
 const MAX_ERRORS: usize = 100;
+/// Between two words in the log about requests that can't be served.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// The sorts of problems; each has its own `type`, title and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +221,19 @@ impl IntoResponse for Problem {
     }
 }
 
+/// Says why requests can't be served, once a second: in an outage thousands can't.
+fn unserved(error: &dyn fmt::Display) {
+    static UNSAID: Mutex<(Option<Instant>, u64)> = Mutex::new((None, 0));
+    let mut unsaid = UNSAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let (said, others) = &mut *unsaid;
+    if said.is_some_and(|at| at.elapsed() < QUIET) {
+        *others += 1;
+        return;
+    }
+    tracing::warn!(%error, others = std::mem::take(others), "a request can't be served");
+    *said = Some(Instant::now());
+}
+
 impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Problem {
         match invalid {
@@ -232,7 +249,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Problem {
         match error {
             StoreError::Unavailable(_) | StoreError::Timeout { .. } => {
-                tracing::warn!(%error, "a request can't be served");
+                unserved(&error);
                 Problem::new(Kind::Unavailable, "the store is not available; try again")
             }
             StoreError::Damaged(_) => {
@@ -248,7 +265,7 @@ impl From<LogError> for Problem {
     fn from(error: LogError) -> Problem {
         match error {
             LogError::Unavailable { .. } => {
-                tracing::warn!(%error, "a request can't be served");
+                unserved(&error);
                 Problem::new(Kind::Unavailable, "the log takes no records now; try again")
             }
             LogError::TooLarge { .. } => Problem::new(Kind::TooLarge, error.to_string()),

@@ -108,10 +108,17 @@ cdc_raw_directory: {}
 
 # There is no other replica, and tests kill this server: with the default, periodic, it lost 33 to 500 acknowledged rows
 # each time.
-commitlog_sync: batch
+commitlog_sync: group
+commitlog_sync_group_window: 5ms
 memtable_allocation_type: heap_buffers
 hinted_handoff_enabled: false
 auto_snapshot: false
+
+# Idle threads of a stage spin before they sleep; the defaults, made for many cores, spend more of two on that than on work.
+native_transport_max_threads: 4
+concurrent_reads: 4
+concurrent_writes: 4
+concurrent_compactors: 1
 
 # A small machine that compiles and tests beside it is no reason to fail.
 read_request_timeout: 10s

@@ -11,6 +11,7 @@ mod rows;
 pub mod scylla;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::attempt::End;
@@ -200,6 +201,15 @@ impl Store {
     pub async fn write(&self, batch: impl Into<Arc<[Write]>>) -> Result<(), StoreError> {
         let batch = batch.into();
         either!(self, store => store.write(batch).await)
+    }
+
+    /// How long rows should wait for company before they are written. A cluster is paid by the request, and batches lie
+    /// in one partition each: of few rows, most would go alone.
+    pub fn gather(&self) -> Duration {
+        match self {
+            Store::Local(_) => Duration::from_millis(20),
+            Store::Scylla(_) => Duration::from_millis(100),
+        }
     }
 
     /// The heads of all backlogs of a partition, by endpoint.

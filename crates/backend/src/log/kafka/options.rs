@@ -139,7 +139,7 @@ impl Options {
     pub(super) fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         config.set("enable.idempotence", "true").set("acks", "all").set("compression.type", "none");
-        config.set("linger.ms", "3");
+        config.set("linger.ms", "5");
         config.set("message.max.bytes", (MAX_RECORD + FRAMING).to_string());
         config.set("message.timeout.ms", super::producer::TIMEOUT.as_millis().to_string());
         let mut config = self.overridden(config);
@@ -161,7 +161,9 @@ impl Options {
             config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1000");
         }
         config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
-        config.set("fetch.wait.max.ms", "100").set("fetch.queue.backoff.ms", "20").set("fetch.error.backoff.ms", "100");
+        // A fetch costs the same whatever it brings: it waits a little for more than a record or two.
+        config.set("fetch.min.bytes", "16384").set("fetch.wait.max.ms", "10");
+        config.set("fetch.queue.backoff.ms", "20").set("fetch.error.backoff.ms", "100");
         // Each partition has a queue of its own, and this is the bound of one.
         let ahead = (READ_AHEAD_KIB / partitions.max(1)).clamp(256, 4 << 10);
         config.set("queued.max.messages.kbytes", ahead.to_string());

@@ -19,7 +19,7 @@ use super::wire;
 use crate::log::LogError;
 
 /// An append is answered within this time.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// What a queued record takes beside its bytes.
 const PER_RECORD: usize = 512;
 
