@@ -1,6 +1,6 @@
 //! What of a partition is finished: a contiguous watermark, and what above it is not finished yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::DeliveryId;
 use crate::time::Time;
@@ -104,6 +104,8 @@ fn take(bytes: &mut &[u8]) -> Result<u64, ProgressError> {
 pub struct Offsets {
     /// What is not finished; `None` for what a former owner left and that is still to be read again.
     unfinished: BTreeMap<Offset, Option<Arrival>>,
+    /// Of these, what is still to be read again, in order.
+    left: VecDeque<Offset>,
     /// Behind the newest offset read.
     end: Offset,
     /// Behind the newest offset that `overdue` has handed out.
@@ -120,11 +122,16 @@ impl Offsets {
     /// Starts where a former owner stopped.
     pub fn new(progress: &Progress) -> Offsets {
         let unfinished = progress.unfinished.iter().map(|offset| (*offset, None)).collect();
-        Offsets { unfinished, end: progress.to, swept: progress.from }
+        let left = progress.unfinished.iter().copied().collect();
+        Offsets { unfinished, left, end: progress.to, swept: progress.from }
     }
 
     /// Notes that the record at `offset` was read at `now`, brought delivery `id`, and is now this owner's to finish.
     pub fn start(&mut self, offset: Offset, id: DeliveryId, now: Time) {
+        // Reading goes in order: what a former owner left before this is in the log no more.
+        while let Some(left) = self.left.pop_front_if(|left| *left <= offset) {
+            self.unfinished.remove(&left);
+        }
         self.unfinished.insert(offset, Some(Arrival { at: now, id }));
         self.end = self.end.max(offset.next());
     }
@@ -192,6 +199,18 @@ mod tests {
         assert_eq!(offsets.overdue(Time(15)).map(|(offset, _)| offset), Some(Offset(2)));
         assert_eq!(offsets.overdue(Time(15)), None);
         assert_eq!(offsets.oldest(), Some(Time(20)));
+    }
+
+    #[test]
+    fn what_was_left_and_is_gone_from_the_log_holds_nothing_up() {
+        let unfinished = [3, 5, 9].map(Offset).to_vec();
+        let mut offsets = Offsets::new(&Progress { from: Offset(3), to: Offset(10), unfinished });
+        start(&mut offsets, 5, 20);
+        assert_eq!(offsets.overdue(Time(20)).map(|(offset, _)| offset), Some(Offset(5)));
+        offsets.finish(Offset(5));
+        assert_eq!(offsets.progress().from, Offset(9));
+        start(&mut offsets, 12, 20);
+        assert_eq!((offsets.progress().from, offsets.unfinished()), (Offset(12), 1));
     }
 
     #[test]

@@ -351,12 +351,6 @@ impl Worker {
 
     /// A record that can't be read goes to the dead letters, and the rest goes on.
     async fn bury(&mut self, record: &Record, reason: String) -> Result<(), EngineError> {
-        tracing::warn!(
-            partition = record.partition.0,
-            offset = record.offset.0,
-            reason,
-            "a record can't be read; it goes to the dead letters"
-        );
         let letter = rows::dead_letter(&self.log, record, reason);
         while let Err(error) = self.log.append(vec![letter.clone()]).await {
             tracing::warn!(%error, "a dead letter can't be appended; trying again");
@@ -376,7 +370,7 @@ impl Worker {
                     Action::Send(attempt) => self.sending.push(Box::pin(attempt::make(self.outlet.clone(), tenure, attempt))),
                     Action::Write(change) => self.outbox.push_change(tenure, change),
                     Action::Load { endpoint, from, low, limit } => {
-                        self.lookups.push(Box::pin(lookups::load(self.store.clone(), tenure, endpoint, Stretch { from, low, limit })));
+                        self.lookups.push(Box::pin(lookups::load(&self.store, tenure, endpoint, &Stretch { from, low, limit })));
                     }
                     Action::Find(id) => self.lookups.push(Box::pin(lookups::find(self.store.clone(), tenure, id))),
                     Action::Resolve { endpoint, meta } => {

@@ -40,14 +40,21 @@ pub(crate) struct Stretch {
     pub(crate) limit: usize,
 }
 
-/// A page of a lane's backlog.
-pub(crate) async fn load(store: Store, tenure: Tenure, endpoint: EndpointId, stretch: Stretch) -> Option<Answered> {
-    let Stretch { from, low, limit } = stretch;
-    match store.load(tenure.partition, endpoint, from, low, None, limit).await {
-        Ok(rows) => Some((tenure, Input::Loaded { endpoint, rows })),
-        Err(error) => {
-            tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");
-            Some((tenure, Input::LoadFailed { endpoint }))
+/// A page of a lane's backlog. The store hears of `stretch.low` at once, before anything else is written.
+pub(crate) fn load(
+    store: &Store,
+    tenure: Tenure,
+    endpoint: EndpointId,
+    stretch: &Stretch,
+) -> impl Future<Output = Option<Answered>> + use<> {
+    let rows = store.load(tenure.partition, endpoint, stretch.from, stretch.low, None, stretch.limit);
+    async move {
+        match rows.await {
+            Ok(rows) => Some((tenure, Input::Loaded { endpoint, rows })),
+            Err(error) => {
+                tracing::warn!(%error, %endpoint, "a backlog can't be read; trying again");
+                Some((tenure, Input::LoadFailed { endpoint }))
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ const AGAIN: Duration = Duration::from_millis(250);
 const FINISH: Duration = Duration::from_secs(5);
 /// Most records of one append; a fan-out is cut into pieces.
 const APPEND: usize = 512;
+/// Most bytes of one append, so that it is acknowledged within its time; a larger record goes alone.
+const APPEND_BYTES: usize = 4 << 20;
 
 /// What a router works with.
 pub struct Router {
@@ -141,9 +143,9 @@ impl Reader {
         hold.is_routing = false;
         self.consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
         if hold.is_leaving {
-            self.release(partition)
+            self.release(partition);
         } else {
-            self.consumer.resume(partition)
+            self.consumer.resume(partition);
         }
         Ok(())
     }
@@ -179,13 +181,11 @@ impl Parts {
                 Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: batch.tenure.partition, error }),
                 Err(Unread::Garbage(reason)) => self.bury(record, reason, &mut fanout),
             }
-        }
-        for piece in fanout.records.chunks(APPEND) {
-            while let Err(error) = self.log.append(piece.to_vec()).await {
-                tracing::warn!(%error, "routed events can't be appended; trying again");
-                tokio::time::sleep(AGAIN).await;
+            if fanout.records.len() >= APPEND {
+                self.append(std::mem::take(&mut fanout.records)).await; // the whole batch may be too much for memory
             }
         }
+        self.append(fanout.records).await;
         let rows: Arc<[Write]> = fanout.rows.into();
         while let Err(error) = self.store.write(rows.clone()).await {
             tracing::warn!(%error, "rows of events can't be written; trying again");
@@ -194,14 +194,21 @@ impl Parts {
         Ok(batch)
     }
 
+    /// Appends in order, however long it takes.
+    async fn append(&self, records: Vec<Append>) {
+        let mut rest = records.as_slice();
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(piece(rest));
+            while let Err(error) = self.log.append(piece.to_vec()).await {
+                tracing::warn!(%error, "routed events can't be appended; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            rest = others;
+        }
+    }
+
     /// An event that can't be read goes to the dead letters, and the rest goes on.
     fn bury(&self, record: &Record, reason: String, fanout: &mut Fanout) {
-        tracing::warn!(
-            partition = record.partition.0,
-            offset = record.offset.0,
-            reason,
-            "an event can't be read; it goes to the dead letters"
-        );
         fanout.records.push(rows::dead_letter(&self.log, record, reason));
     }
 
@@ -236,5 +243,35 @@ impl Parts {
         } else {
             fanout.records.extend(self.ingest.deliveries(event, &targets, payload));
         }
+    }
+}
+
+/// How many of `records`, at least one, make up one append.
+fn piece(records: &[Append]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&Append| {
+        bytes += record.meta.len() + record.payload.len();
+        bytes <= APPEND_BYTES
+    };
+    records.iter().take(APPEND).take_while(fits).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_backend::log::Topic;
+    use postrider_core::partition::Partition;
+
+    use super::*;
+
+    #[test]
+    fn an_append_has_a_limit_of_records_and_of_bytes() {
+        let records = |count: usize, bytes: usize| -> Vec<Append> {
+            let payload = Bytes::from(vec![0; bytes]);
+            let record = Append { topic: Topic::Deliveries, partition: Partition(0), meta: Bytes::new(), payload, failure: None };
+            vec![record; count]
+        };
+        assert_eq!(piece(&records(2000, 1)), APPEND);
+        assert_eq!(piece(&records(100, 1 << 20)), 4);
+        assert_eq!(piece(&records(2, APPEND_BYTES + 1)), 1);
     }
 }

@@ -8,6 +8,9 @@ use postrider_core::partition::Partition;
 use postrider_core::record::{self, Envelope, EventEnvelope};
 use postrider_ingest::MAX_VALUE;
 
+/// Most bytes of the reason that a dead letter names: it may quote what could not be read.
+const MAX_REASON: usize = 1024;
+
 /// The chunk of an event's row that a record of `deliveries` carries.
 pub(crate) fn of_delivery(envelope: &Envelope<'_>, row: &record::EventRow<'_>, tenant: Arc<str>, body: Body) -> EventWrite {
     let target = |target: &record::Target<'_>| Target { endpoint: target.endpoint, url: target.url.map(str::to_owned) };
@@ -39,7 +42,15 @@ pub(crate) fn of_nobody(event: &EventEnvelope<'_>, body: Body) -> EventWrite {
 }
 
 /// What becomes of a record that can't be read, for `reason`. Of a very large one the beginning, so that it finds room.
-pub(crate) fn dead_letter(log: &Log, record: &Record, reason: String) -> Append {
+pub(crate) fn dead_letter(log: &Log, record: &Record, mut reason: String) -> Append {
+    reason.truncate(reason.floor_char_boundary(MAX_REASON));
+    tracing::warn!(
+        topic = log.name(record.topic),
+        partition = record.partition.0,
+        offset = record.offset.0,
+        reason,
+        "a record can't be read; it goes to the dead letters"
+    );
     let Record { topic, partition, offset, .. } = *record;
     let failure = Some(Box::new(Failure { topic: log.name(topic), partition, offset, reason }));
     let partition = Partition(partition.0 % log.partitions(Topic::DeadLetters));

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cloudevents;
 use crate::submission::{Invalid, Problem, Submission};
+use crate::trace::is_traceparent;
 
 /// The tenant of what names no other.
 const DEFAULT_TENANT: &str = "default";
@@ -95,7 +96,12 @@ impl Reading {
         } else {
             Submission::from_json(&record.payload)?
         };
-        Ok(ForeignEvent { tenant, number: number(topic, record), traceparent: header("traceparent"), submission })
+        Ok(ForeignEvent {
+            tenant,
+            number: number(topic, record),
+            traceparent: header("traceparent").filter(|text| is_traceparent(text)),
+            submission,
+        })
     }
 }
 

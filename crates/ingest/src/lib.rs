@@ -12,9 +12,11 @@ mod foreign;
 mod ids;
 mod ingest;
 mod submission;
+mod trace;
 
 pub use fanout::{CHUNK, DIRECT};
 pub use foreign::{ForeignEvent, Format, MAX_VALUE, Reading, TypeOf};
 pub use ids::Ids;
 pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source, envelope};
 pub use submission::{Invalid, MAX_URLS, Problem, Submission};
+pub use trace::is_traceparent;

@@ -120,6 +120,14 @@ fn runtime() -> anyhow::Result<Runtime> {
     built.context("a runtime can't be started")
 }
 
+/// Refuses settings that no server is needed to find wrong.
+pub(crate) fn check(config: &Config) -> Result<(), Failure> {
+    match config.backend {
+        crate::config::Backend::Embedded => Ok(()),
+        crate::config::Backend::Cluster => kafka_options(config).check().map_err(|error| Failure::Usage(error.to_string())),
+    }
+}
+
 fn kafka_options(config: &Config) -> kafka::Options {
     let settings = &config.kafka;
     let properties = settings.properties.iter().map(|(name, value)| (name.clone(), value.reveal().to_owned()));

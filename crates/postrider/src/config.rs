@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use figment::Figment;
-use figment::providers::{Env, Format as _, Toml};
+use figment::error::Kind;
+use figment::providers::{Env, Format as _, Serialized, Toml};
 use ipnet::IpNet;
+use postrider_core::pattern::check_type;
 use postrider_core::secret::Secret;
 use postrider_ingest::{self as ingest, Reading, TypeOf};
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,9 @@ use crate::failure::Failure;
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
 /// What the names of librdkafka's properties have in them whose values nobody is to see.
-const SECRET_PROPERTIES: [&str; 5] = ["password", "secret", "ssl.key", "oauthbearer.config", "jaas"];
+const SECRET_PROPERTIES: [&str; 7] = ["password", "passphrase", "secret", "ssl.key", "private.key", "oauthbearer.config", "jaas"];
+/// What is text, however much like a number it looks in the environment.
+const TEXTS: [&str; 4] = ["auth.bootstrap_key", "kafka.instance_id", "scylla.username", "scylla.password"];
 /// The one table whose keys are not ours to name.
 const FREE: &str = "kafka.properties.";
 const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
@@ -215,11 +219,17 @@ impl Config {
         let mut merged = Figment::from(Toml::string(DEFAULTS));
         if let Some(file) = file {
             let text = fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?;
-            let table: toml::Table = text.parse().map_err(|error| Failure::Usage(format!("{}: {error}", file.display())))?;
+            let table: toml::Table = text.parse().map_err(|error| Failure::Usage(malformed(file, &text, &error)))?;
             check_keys(&table, file)?;
             merged = merged.merge(Toml::string(&text));
         }
         merged = merged.merge(Env::prefixed("POSTRIDER__").split("__"));
+        for key in TEXTS {
+            let variable = format!("POSTRIDER__{}", key.to_uppercase().replace('.', "__"));
+            if let Ok(text) = std::env::var(variable) {
+                merged = merged.merge(Serialized::default(key, text));
+            }
+        }
         let mut config: Config = merged.extract().map_err(|error| Failure::Usage(explain(error)))?;
         if let Ok(key) = std::env::var(KEY_VARIABLE) {
             config.auth.bootstrap_key = Secret::new(key);
@@ -305,6 +315,7 @@ impl Config {
             _ if !self.sources.is_empty() && self.backend == Backend::Embedded => {
                 wrong("sources", "need backend = \"cluster\": they are Kafka topics")
             }
+            _ if let Some(words) = self.wrong_source() => wrong("sources", &words),
             _ if self.sources.iter().any(|source| source.format == SourceFormat::CloudEvents && source.event_type.is_some()) => {
                 wrong("sources.event_type", "is for format = \"json\": a CloudEvent has a type of its own")
             }
@@ -313,6 +324,30 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Config {
+    /// What is wrong with the topics that others write, if anything: of two readers of one topic each would get a part.
+    fn wrong_source(&self) -> Option<String> {
+        let topics: Vec<&str> = self.sources.iter().map(|source| source.topic.as_str()).collect();
+        for (index, source) in self.sources.iter().enumerate() {
+            let topic = source.topic.as_str();
+            if topic.is_empty() || topics[..index].contains(&topic) {
+                return Some(format!("must each have a topic of their own, and `{topic}` is not"));
+            }
+            if !self.kafka.prefix.is_empty() && topic.starts_with(&self.kafka.prefix) || topic == "events" {
+                return Some(format!("must not read `{topic}`: names like that are for Postrider's own topics and groups"));
+            }
+            if source.tenant.is_empty() {
+                return Some(format!("must name a tenant, and `{topic}` names none"));
+            }
+            let fixed = source.event_type.as_deref().filter(|kind| !kind.starts_with('/'));
+            if let Some(Err(error)) = fixed.map(check_type) {
+                return Some(format!("need an event_type that is a JSON pointer or a type; that of `{topic}`: {error}"));
+            }
+        }
+        None
     }
 }
 
@@ -353,13 +388,24 @@ fn paths(table: &toml::Table) -> Vec<String> {
     all
 }
 
+/// Where a file is no TOML, and why. Not the line itself: a secret may stand there.
+fn malformed(file: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| format!(", line {}", 1 + text[..span.start.min(text.len())].matches('\n').count()));
+    format!("{}{}: {}", file.display(), line.unwrap_or_default(), error.message())
+}
+
 /// The errors of reading the merged configuration, each with its key and its source.
 fn explain(error: figment::Error) -> String {
     let one = |error: figment::Error| {
         let key = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path.join(".")) };
         let source =
             error.metadata.as_ref().filter(|m| m.name.contains("environment")).map(|_| " (from the environment)").unwrap_or_default();
-        format!("{key}{}{source}", error.kind)
+        let words = match error.kind {
+            // Without the value, which may be a secret.
+            Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {expected}"),
+            kind => kind.to_string(),
+        };
+        format!("{key}{words}{source}")
     };
     error.into_iter().map(one).collect::<Vec<_>>().join("\n")
 }

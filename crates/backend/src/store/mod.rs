@@ -13,6 +13,8 @@ pub mod scylla;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use bytes::Bytes;
 use postrider_core::attempt::End;
 use postrider_core::delivery::{Backlogged, Place};
@@ -220,8 +222,9 @@ impl Store {
     /// Up to `limit` (at most [`MAX_PAGE`]) rows of an endpoint's backlog in order, from place `from` on, up to and
     /// with order `until`.
     ///
-    /// Nothing of the lane lies before `low` any more, what is being written included; a store may forget what was there.
-    pub async fn load(
+    /// Nothing of the lane lies before `low` any more, what was written before this call included; a store may forget
+    /// what was there. That is noted by the call, before what it returns is first polled.
+    pub fn load(
         &self,
         partition: Partition,
         endpoint: EndpointId,
@@ -229,8 +232,11 @@ impl Store {
         low: Place,
         until: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Backlogged>, StoreError> {
-        either!(self, store => store.load(partition, endpoint, from, low, until, limit).await)
+    ) -> impl Future<Output = Result<Vec<Backlogged>, StoreError>> + Send + use<> {
+        match self.clone() {
+            Store::Local(store) => async move { store.load(partition, endpoint, from, until, limit).await }.left_future(),
+            Store::Scylla(store) => store.load(partition, endpoint, from, low, until, limit).right_future(),
+        }
     }
 
     /// The backlog row of one event. Walks the endpoint's backlog, so it is for rare commands only.

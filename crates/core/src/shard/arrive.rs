@@ -12,7 +12,7 @@ use crate::offsets::Offset;
 use crate::record::Command;
 use crate::time::Time;
 
-/// The largest share of the pool for a lane that we hold up.
+/// The largest share of the room for a lane that keeps up, or that we hold up.
 const MOST_SHARE: usize = 2;
 
 impl Shard {
@@ -58,7 +58,7 @@ impl Shard {
 
     fn deliver(&mut self, offset: Offset, delivery: Delivery, now: Time) {
         let (share, behind) = (self.share(), self.is_behind());
-        let most = self.limits.pool / MOST_SHARE;
+        let most = self.room() / MOST_SHARE;
         let endpoint = delivery.id.endpoint;
         let lane = self.lane(endpoint, &delivery.meta);
         let due = delivery.since.min(now);
@@ -77,7 +77,7 @@ impl Shard {
 
     /// Bytes that a lane may hold: a share of what is free, so that many slow lanes leave room for the others.
     pub(super) fn share(&self) -> usize {
-        self.limits.pool.saturating_sub(self.pool) / self.limits.share
+        self.room().saturating_sub(self.pool) / self.limits.share
     }
 
     /// Moves a delivery that is not in the window from its record to the backlog.

@@ -13,18 +13,19 @@ use crate::time::{Millis, Time};
 /// How much a shard takes on. Every field bounds something that would otherwise grow with the load.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Memory for deliveries, in bytes; beyond it the partition is paused, under strain beyond a sixteenth of it.
+    /// Memory for deliveries, in bytes; beyond it the partition is paused. Under strain a sixteenth of it.
     pub pool: usize,
     /// A lane may hold one in this many of the bytes that are still free (a dynamic threshold), so that
     /// any number of slow endpoints leaves room for the others.
     pub share: usize,
-    /// Attempts in flight; under strain a quarter of them, beside those to endpoints that are not known to answer.
+    /// Attempts in flight.
     pub in_flight: usize,
     /// Of these, attempts to endpoints that are not known to answer.
     pub suspects: usize,
     /// Writes not yet acknowledged by the store; beyond it nothing is sent or read.
     pub unwritten: usize,
-    /// How long a record may stay unfinished before it moves to the backlog and its offset is released.
+    /// How long a record may stay unfinished before it moves to the backlog and its offset is released; a second longer
+    /// where its endpoint keeps up, and not while the store is behind.
     pub hold_max: Millis,
     /// How long attempts in flight may hold up handing the partition over; then the next owner finds rows of them.
     pub hand_over: Millis,
@@ -117,7 +118,7 @@ pub enum Input {
         /// Its row, where it has one.
         row: Option<Backlogged>,
     },
-    /// Whether the processor has no time left for who serves the shard. Then little is read ahead and sent at one time:
+    /// Whether the processor has no time left for who serves the shard. Then little is read ahead:
     /// what is not read waits in the log at no cost, what is read and not sent would have to be written down.
     Strained(bool),
     /// Send nothing more, and hand over: what is in flight may end within [`Limits::hand_over`].

@@ -12,7 +12,7 @@ use crate::time::Time;
 impl Shard {
     /// Begins a load if the lane has room, and rows that may go.
     pub(super) fn load_if_due(&mut self, endpoint: EndpointId, now: Time) {
-        let (crowded, behind) = (self.pool > self.limits.pool / 4 * 3, self.is_behind());
+        let (crowded, behind) = (self.pool > self.room() / 4 * 3, self.is_behind());
         let Some(lane) = self.lanes.get_mut(&endpoint) else { return };
         if lane.policy.is_none() || lane.backlog.load_limit().is_some() {
             return;
@@ -118,7 +118,7 @@ impl Shard {
     /// Whether memory is full, so that a lane with work to do takes no more; many lanes may have loaded at one time.
     fn is_full_for(&self, endpoint: EndpointId) -> bool {
         let lane = self.lanes.get(&endpoint);
-        lane.is_some_and(|lane| lane.bytes > 0 && self.pool - lane.counted + lane.bytes >= self.limits.pool)
+        lane.is_some_and(|lane| lane.bytes > 0 && self.pool - lane.counted + lane.bytes >= self.room())
     }
 
     /// Takes a row into the window; says where to stop if it can't go yet and nothing behind it can.

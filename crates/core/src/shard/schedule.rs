@@ -16,9 +16,8 @@ const SUSPECT_TURN: u32 = 4;
 /// When a lane that found no room to load looks again.
 const LOOK_AGAIN: Millis = Millis(50);
 
-/// Under strain, one in this many bytes of the pool is filled, and one in so many slots is used for endpoints that answer.
+/// Under strain, one in this many bytes of the pool is filled.
 const STRAINED: usize = 16;
-const STRAINED_SLOTS: usize = 4;
 
 /// What an overdue delivery is given to go where its endpoint takes as many as wait within a second.
 const SOON: Millis = Millis::from_secs(1);
@@ -170,7 +169,7 @@ impl Shard {
     }
 
     fn send_ready(&mut self, now: Time) {
-        while self.has_slot() {
+        while self.in_flight < self.limits.in_flight && self.out.unacked.len() < self.limits.unwritten {
             let Some(endpoint) = self.queues.next(self.suspects < self.limits.suspects) else { return };
             let Some(lane) = self.lanes.get_mut(&endpoint) else { continue };
             lane.standing = None;
@@ -189,13 +188,6 @@ impl Shard {
             }
             self.settle(endpoint, now);
         }
-    }
-
-    /// Whether another attempt may be made. Under strain, many at a time only take turns at being late.
-    fn has_slot(&self) -> bool {
-        let trusted = self.in_flight - self.suspects;
-        let most = if self.strained { self.limits.in_flight.div_ceil(STRAINED_SLOTS) } else { self.limits.in_flight };
-        self.in_flight < self.limits.in_flight && trusted < most && self.out.unacked.len() < self.limits.unwritten
     }
 
     fn launch(&mut self, held: Held, now: Time) {
@@ -241,12 +233,17 @@ impl Shard {
         self.out.unacked.len() >= self.limits.unwritten.div_ceil(2)
     }
 
+    /// Bytes that deliveries may take up.
+    pub(super) fn room(&self) -> usize {
+        if self.strained { self.limits.pool / STRAINED } else { self.limits.pool }
+    }
+
     /// A partition is paused for memory, for a store and for a processor that can't keep up, never for an endpoint.
     fn pause_or_resume(&mut self) {
         let (unwritten, finds) = (self.out.unacked.len(), self.finds.len());
-        let pool = if self.strained { self.limits.pool / STRAINED } else { self.limits.pool };
-        let full = self.pool >= pool || unwritten >= self.limits.unwritten || finds >= MOST_FINDS;
-        let relaxed = self.pool <= pool / 4 * 3 && unwritten <= self.limits.unwritten / 2 && finds <= MOST_FINDS / 2;
+        let room = self.room();
+        let full = self.pool >= room || unwritten >= self.limits.unwritten || finds >= MOST_FINDS;
+        let relaxed = self.pool <= room / 4 * 3 && unwritten <= self.limits.unwritten / 2 && finds <= MOST_FINDS / 2;
         if full && !self.paused {
             self.paused = true;
             self.out.actions.push_back(Action::Pause);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::backend;
 use crate::config::{Config, DEFAULTS};
 use crate::failure::Failure;
 
@@ -27,7 +28,7 @@ pub(crate) enum Args {
 pub(crate) fn run(args: Args) -> Result<(), Failure> {
     match args {
         Args::Check { file } => {
-            Config::load(Some(&file))?;
+            backend::check(&Config::load(Some(&file))?)?;
             println!("{} is fine", file.display());
         }
         Args::Show { default: true, .. } => print!("{DEFAULTS}"),

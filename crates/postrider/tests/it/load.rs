@@ -71,17 +71,21 @@ async fn send(apis: Vec<Api>, pace: Duration, first: u64, event: impl Fn(u64) ->
 /// Receivers that share a load: event `n` goes to number `n` modulo their count.
 pub(crate) struct Crowd {
     pub(crate) receivers: Vec<Receiver>,
+    /// Their endpoints.
+    pub(crate) ids: Vec<String>,
 }
 
 impl Crowd {
     /// Registers the receivers, each with the settings for its number.
     pub(crate) async fn register(api: &Api, receivers: Vec<Receiver>, settings: impl Fn(usize) -> Value) -> Crowd {
+        let mut ids = Vec::new();
         for (i, receiver) in receivers.iter().enumerate() {
             let mut settings = settings(i);
             settings["events"] = json!([format!("load.{i}")]);
-            api.register(receiver, settings).await;
+            let endpoint = api.register(receiver, settings).await;
+            ids.push(endpoint["id"].as_str().unwrap().to_owned());
         }
-        Crowd { receivers }
+        Crowd { receivers, ids }
     }
 
     /// Makes the events for this crowd.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use super::hub::Dealt;
 
 /// Before a commit that was refused is sent again.
 const AGAIN: Duration = Duration::from_millis(250);
+
+const ENDED: &str = "the thread that commits has ended";
 
 /// Partition, offset and metadata.
 type Positions = Vec<(Partition, i64, String)>;
@@ -48,8 +51,14 @@ impl Commits {
     }
 
     /// Takes in what came of the last commit; what failed is sent again, unless the partition has gone.
-    pub(super) fn take_answer(&mut self, dealt: &BTreeMap<Partition, Dealt>) {
-        let Ok(answer) = self.answers.try_recv() else { return };
+    ///
+    /// Errors: the thread has ended.
+    pub(super) fn take_answer(&mut self, dealt: &BTreeMap<Partition, Dealt>) -> Result<(), String> {
+        let answer = match self.answers.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Empty) => return Ok(()),
+            Err(TryRecvError::Disconnected) => return Err(ENDED.to_owned()),
+        };
         let partitions = std::mem::take(&mut self.under_way);
         if let Err(error) = answer {
             // While members come and go the group takes none for a moment.
@@ -59,6 +68,7 @@ impl Commits {
             partitions.iter().filter_map(|partition| dealt.get(partition)).for_each(|dealt| dealt.slot.again());
             self.rest = Some(Instant::now() + AGAIN);
         }
+        Ok(())
     }
 
     /// Sends what has not been sent. Errors: the thread has ended.
@@ -74,7 +84,7 @@ impl Commits {
             return Ok(());
         }
         self.under_way = positions.iter().map(|(partition, ..)| *partition).collect();
-        self.jobs.send(positions).map_err(|_| "the thread that commits has ended".to_owned())
+        self.jobs.send(positions).map_err(|_| ENDED.to_owned())
     }
 }
 

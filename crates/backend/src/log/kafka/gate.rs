@@ -56,6 +56,10 @@ pub(super) fn watch(gate: &Gate, client: &Weak<Client>, topic: &str) {
     let mut failures = 0;
     while gate.rest(if failures == 0 { EVERY } else { EVERY_AWAY }) {
         let Some(client) = client.upgrade() else { return };
+        if let Some((_, reason)) = client.client().fatal_error() {
+            tracing::error!(reason, "Kafka takes nothing more from this process; it must be restarted");
+            return gate.set(Some(format!("Kafka takes nothing more from this process, restart it: {reason}")));
+        }
         let context: &Arc<Context> = client.context();
         match client.client().fetch_metadata(Some(topic), PATIENCE) {
             Ok(_) => {

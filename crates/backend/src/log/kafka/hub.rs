@@ -1,7 +1,7 @@
 //! A reader's thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
 //!
-//! librdkafka leaves it to us when a rebalance is answered, so nothing here waits: the hub goes on turning, and
-//! commits go out, while a partition is handed over.
+//! librdkafka leaves it to us when a rebalance is answered, so no rebalance waits here: the hub goes on turning, and
+//! commits go out, while a partition is handed over. Only asking where to begin may take a moment.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ const HANDOVER: Duration = Duration::from_secs(5);
 /// The last commits of partitions that were given up have this long.
 const LAST_COMMITS: Duration = Duration::from_secs(2);
 /// Most that asking for committed offsets may take.
-const ASK: Duration = Duration::from_secs(3);
+const ASK: Duration = Duration::from_secs(1);
 /// The same complaint is told again after this time.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -152,7 +152,7 @@ impl Hub {
             }
         }
         self.arrive()?;
-        self.commits.take_answer(&self.dealt);
+        self.commits.take_answer(&self.dealt)?;
         self.hand_over();
         self.commits.send(&self.dealt)?;
         self.measure();

@@ -1,6 +1,7 @@
 //! A record as Kafka carries it: the payload as value, our envelope in a header, and beside it what others read.
 
 use std::borrow::Cow;
+use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
 use postrider_core::offsets::Offset;
@@ -71,20 +72,28 @@ fn header<'a>(key: &'a str, value: &'a [u8]) -> Header<'a, &'a [u8]> {
     Header { key, value: Some(value) }
 }
 
+/// The headers of `message`; none of them where one has a name that is not UTF-8, at which the binding panics.
+fn copied(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {
+    let copy = |header: Header<'_, &[u8]>| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()));
+    let all = || message.headers().map(|headers| headers.iter().map(copy).collect()).unwrap_or_default();
+    std::panic::catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
+        tracing::warn!(partition = message.partition(), offset = message.offset(), "a header's name is not UTF-8; no header is read");
+        Vec::new()
+    })
+}
+
 /// The record that `message` is; `None` for a tombstone that others wrote.
 pub(super) fn read(topic: Topic, partition: Partition, message: &BorrowedMessage<'_>, now: Time) -> Option<Record> {
     let offset = place(message);
     // -1 where the record was written without one.
     let at = message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).map_or(now, Time);
-    let headers = message.headers();
-    let meta = headers.and_then(|headers| headers.iter().find(|header| header.key == META));
+    // Who writes to a source writes in the name of its tenant; an envelope would speak for any.
+    let is_ours = !matches!(topic, Topic::Source(_));
+    let mut headers = copied(message);
+    let meta = headers.iter().position(|(name, _)| is_ours && name == META);
     let (meta, foreign) = match (meta, message.payload()) {
-        (Some(meta), _) => (Bytes::copy_from_slice(meta.value.unwrap_or_default()), None),
-        (None, Some(_)) => {
-            let copy = |header: Header<'_, &[u8]>| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()));
-            let headers = headers.map(|headers| headers.iter().map(copy).collect()).unwrap_or_default();
-            (Bytes::new(), Some(Box::new(Foreign { key: message.key().map(Bytes::copy_from_slice), headers })))
-        }
+        (Some(meta), _) => (headers.swap_remove(meta).1, None),
+        (None, Some(_)) => (Bytes::new(), Some(Box::new(Foreign { key: message.key().map(Bytes::copy_from_slice), headers }))),
         (None, None) => return None,
     };
     let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());

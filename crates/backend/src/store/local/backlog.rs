@@ -37,7 +37,6 @@ impl Store {
         partition: Partition,
         endpoint: EndpointId,
         from: Place,
-        _low: Place,
         until: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Backlogged>, StoreError> {

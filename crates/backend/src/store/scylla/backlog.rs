@@ -77,7 +77,7 @@ impl Store {
         Ok(first.into_iter().next().map(lane))
     }
 
-    pub(in crate::store) async fn load(
+    pub(in crate::store) fn load(
         &self,
         partition: Partition,
         endpoint: EndpointId,
@@ -85,9 +85,11 @@ impl Store {
         low: Place,
         until: Option<u64>,
         limit: usize,
-    ) -> Result<Vec<Backlogged>, StoreError> {
+    ) -> impl Future<Output = Result<Vec<Backlogged>, StoreError>> + Send + use<> {
+        // Now: a row that comes later may lie lower.
         let start = self.inner.marks.start(partition, endpoint, low);
-        self.read_backlog(partition, endpoint, from.max(start), until, limit.min(MAX_PAGE)).await
+        let store = self.clone();
+        async move { store.read_backlog(partition, endpoint, from.max(start), until, limit.min(MAX_PAGE)).await }
     }
 
     pub(in crate::store) async fn find(

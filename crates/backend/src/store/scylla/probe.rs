@@ -39,6 +39,9 @@ impl Health {
     }
 }
 
+/// Most marks that wait to be removed; the next takeover finds the rest again.
+const MOST: usize = 100_000;
+
 /// Marks of former owners, to be removed once these have surely ended.
 #[derive(Default)]
 pub(super) struct Stale(VecDeque<(Instant, Row)>);
@@ -47,7 +50,8 @@ impl Stale {
     /// Notes marks that were replaced just now. A restart forgets them; then the next takeover finds them again.
     pub(super) fn add(&mut self, rows: impl IntoIterator<Item = Row>) {
         let due = Instant::now() + GRACE;
-        self.0.extend(rows.into_iter().map(|row| (due, row)));
+        let room = MOST.saturating_sub(self.0.len());
+        self.0.extend(rows.into_iter().take(room).map(|row| (due, row)));
     }
 
     fn due(&mut self, now: Instant) -> Batches {

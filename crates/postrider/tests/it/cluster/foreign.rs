@@ -4,20 +4,10 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
-use super::world::{Cluster, servers};
+use super::world::{Cluster, servers, tool};
 use crate::receiver::Receiver;
 use crate::world::eventually;
-
-/// One of Kafka's own tools.
-fn tool(servers: &Value, class: &str, args: &[&str]) -> Command {
-    let argv: Vec<&str> =
-        servers["kafka_tool"].as_array().expect("the file names the tools").iter().map(|arg| arg.as_str().unwrap()).collect();
-    let mut command = Command::new(argv[0]);
-    command.args(&argv[1..]).arg(class).args(args).kill_on_drop(true);
-    command
-}
 
 /// Writes lines with the console producer: headers, a tab, the key, a tab, the value.
 async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {

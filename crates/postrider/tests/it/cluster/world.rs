@@ -21,6 +21,15 @@ pub(crate) fn address(servers: &Value, name: &str) -> String {
     servers[name].as_str().unwrap_or_else(|| panic!("no address of {name} in {servers}")).to_owned()
 }
 
+/// One of Kafka's own tools.
+pub(crate) fn tool(servers: &Value, class: &str, args: &[&str]) -> tokio::process::Command {
+    let argv: Vec<&str> =
+        servers["kafka_tool"].as_array().expect("the file names the tools").iter().map(|arg| arg.as_str().unwrap()).collect();
+    let mut command = tokio::process::Command::new(argv[0]);
+    command.args(&argv[1..]).arg(class).args(args).kill_on_drop(true);
+    command
+}
+
 /// Topics and keyspace of one test, and the configuration that its processes share.
 pub(crate) struct Cluster {
     folder: TempDir,
