@@ -13,9 +13,8 @@ pub mod scylla;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-
 use bytes::Bytes;
+use futures_util::FutureExt;
 use postrider_core::attempt::End;
 use postrider_core::delivery::{Backlogged, Place};
 use postrider_core::id::{DeliveryId, EndpointId, Uid};

@@ -84,6 +84,38 @@ async fn an_unknown_setting_is_named_with_the_nearest_known_one() {
 }
 
 #[tokio::test]
+async fn check_finds_what_no_server_is_needed_to_find_and_shows_no_secret() {
+    let source = |topic: &str, tenant: &str, kind: &str| {
+        format!("[[sources]]\ntopic = \"{topic}\"\ntenant = \"{tenant}\"\nformat = \"json\"\nevent_type = \"{kind}\"\n")
+    };
+    let twice = [source("a", "one", "/k"), source("a", "two", "/k")].concat();
+    for (settings, words) in [
+        (twice, "a topic of their own"),
+        (source("postrider.events", "t", "/k"), "must not read `postrider.events`"),
+        (source("a", "", "/k"), "must name a tenant"),
+        (source("a", "t", "no type"), "that of `a`"),
+        ("[kafka.properties]\n\"sasl.passwort\" = \"s3cret\"\n".to_owned(), "sasl.passwort"),
+        ("[scylla]\npassword = 1234567\n".to_owned(), "scylla.password: must be"),
+        ("[scylla]\npassword = \"s3cret\n".to_owned(), ", line 3"),
+    ] {
+        let home = Home::new(&format!("backend = \"cluster\"\n{settings}"));
+        let mut process = Process::start(&["config", "check", home.config().to_str().unwrap()]);
+        let status = process.ended().await;
+        assert_refused(&process, status, 2, words);
+        assert!(!process.errors().contains("s3cret") && !process.errors().contains("1234567"), "{}", process.errors());
+    }
+}
+
+#[tokio::test]
+async fn a_secret_of_digits_in_the_environment_is_text_and_hidden() {
+    let environment = [("POSTRIDER__SCYLLA__PASSWORD", "0123"), ("POSTRIDER__KAFKA__INSTANCE_ID", "7")];
+    let mut process = Process::start_in(&["config", "show"], &environment);
+    let status = process.ended().await;
+    let shown = process.output();
+    assert!(status.success() && shown.contains("instance_id = \"7\"") && !shown.contains("0123"), "{shown}{}", process.errors());
+}
+
+#[tokio::test]
 async fn a_port_or_folder_in_use_is_refused_and_its_user_goes_on() {
     let server = Server::start().await;
     let other = Home::new("");
