@@ -137,7 +137,7 @@ fn a_scenario_file_and_a_server_of_its_own() {
     let folder = tempfile::tempdir().expect("a folder");
     let (file, out) = (folder.path().join("scenario.toml"), folder.path().join("result.json"));
     let spawn = format!("sh -c 'echo listening on http://{server}; exec sleep 60'");
-    let text = format!("spawn = \"{spawn}\"\nrate = 200\nduration = \"1s\"\nwarmup = \"100ms\"\nendpoints = 5\nout = {out:?}\n");
+    let text = format!("spawn = [\"{spawn}\"]\nrate = 200\nduration = \"1s\"\nwarmup = \"100ms\"\nendpoints = 5\nout = {out:?}\n");
     std::fs::write(&file, text).expect("written");
     let run = Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("--scenario").arg(&file).args(["--rate", "300"]).output().expect("it runs");
     let report = read(&out, &run);
