@@ -187,9 +187,12 @@ mod tests {
     fn json_and_both_modes_of_cloudevents_are_read_from_one_topic() {
         let reading = Reading::default();
         let json = record(1, r#"{"type":"order.created","data":{"n":1},"id":"7"}"#);
-        let plain = foreign("k", &[("tenant", "acme"), ("traceparent", "00-1-2-00")]);
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let plain = foreign("k", &[("tenant", "acme"), ("traceparent", trace)]);
         let event = reading.read("events", &json, &plain).expect("an event");
-        assert_eq!((event.tenant, event.traceparent, &*event.submission.kind), ("acme", Some("00-1-2-00"), "order.created"));
+        assert_eq!((event.tenant, event.traceparent, &*event.submission.kind), ("acme", Some(trace), "order.created"));
+        let garbled = foreign("k", &[("traceparent", "00-1-2-00")]);
+        assert_eq!(reading.read("events", &json, &garbled).expect("an event").traceparent, None);
 
         let structured = record(2, r#"{"specversion":"1.0","id":"7","source":"/s","type":"order.created","data":{"n":1}}"#);
         let marked = foreign("", &[("Content-Type", "application/cloudevents+json; charset=utf-8")]);
