@@ -5,6 +5,7 @@
 //! next input.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,7 +257,9 @@ impl Worker {
             Consumed::Lost(partition) => self.lose(partition),
             Consumed::Records(records) => {
                 for record in records {
-                    self.arrived(record).await?;
+                    if self.arrived(record, stop).await?.is_break() {
+                        break;
+                    }
                 }
             }
         }
@@ -324,12 +327,14 @@ impl Worker {
         }
     }
 
-    async fn arrived(&mut self, record: Record) -> Result<(), EngineError> {
-        let Some(tenure) = self.tenures.get(&record.partition).copied() else { return Ok(()) };
+    /// Gives a record to its shard. Breaks where it is to stop before that is done: then nothing behind it may be taken
+    /// either, or a commit would speak for it.
+    async fn arrived(&mut self, record: Record, stop: Option<&CancellationToken>) -> Result<ControlFlow<()>, EngineError> {
+        let Some(tenure) = self.tenures.get(&record.partition).copied() else { return Ok(ControlFlow::Continue(())) };
         let envelope = match Envelope::decode(&record.meta) {
             Ok(envelope) => envelope,
             Err(error @ RecordError::Newer { .. }) => return Err(EngineError::Newer { partition: record.partition, error }),
-            Err(RecordError::Malformed(reason)) => return self.bury(&record, reason).await,
+            Err(RecordError::Malformed(reason)) => return Ok(self.bury(&record, reason, stop).await),
         };
         if let Some(row) = &envelope.row {
             let tenant = self.outbox.tenant(envelope.tenant);
@@ -346,17 +351,23 @@ impl Worker {
             payload: record.payload,
         };
         self.feed(tenure, Input::Arrived { offset: record.offset, command, delivery });
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
-    /// A record that can't be read goes to the dead letters, and the rest goes on.
-    async fn bury(&mut self, record: &Record, reason: String) -> Result<(), EngineError> {
+    /// A record that can't be read goes to the dead letters, and the rest goes on; breaks where it is to stop before.
+    async fn bury(&self, record: &Record, reason: String, stop: Option<&CancellationToken>) -> ControlFlow<()> {
         let letter = rows::dead_letter(&self.log, record, reason);
-        while let Err(error) = self.log.append(vec![letter.clone()]).await {
-            tracing::warn!(%error, "a dead letter can't be appended; trying again");
-            tokio::time::sleep(AGAIN).await;
+        let buried = async {
+            while let Err(error) = self.log.append(vec![letter.clone()]).await {
+                tracing::warn!(%error, "a dead letter can't be appended; trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stopped(stop) => ControlFlow::Break(()),
+            () = buried => ControlFlow::Continue(()),
         }
-        Ok(())
     }
 
     /// Does what the shards ask for. Nothing here waits.

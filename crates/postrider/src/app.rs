@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -101,9 +101,11 @@ impl App {
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
         let App { config, listeners, admin, workers, backend, ingest, live, api, .. } = self;
         let Backend { log, store, directory, names, mut keep } = backend;
-        let told = stop.clone();
+        let (told, failure) = (stop.clone(), Arc::new(OnceLock::new()));
+        let failed = failure.clone();
         keep.follow(&directory, move |error| {
             tracing::error!(%error, "changes of the configuration can't be followed; stopping");
+            failed.get_or_init(|| error);
             told.cancel();
         });
         let drain = Duration::from_secs(config.server.drain_seconds);
@@ -150,7 +152,11 @@ impl App {
         ended.cancel(); // until now operators were told that it is stopping
         ends.extend(admin.map(join));
         drop(keep);
-        ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)
+        ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)?;
+        match failure.get() {
+            Some(error) => Err(anyhow!("changes of the configuration can't be followed: {error}").into()),
+            None => Ok(()),
+        }
     }
 }
 
