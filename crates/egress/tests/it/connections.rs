@@ -182,7 +182,7 @@ async fn idle_connections_are_bounded_in_all_and_per_origin() {
 #[tokio::test]
 async fn a_connection_is_closed_when_it_was_idle_for_too_long() {
     let receiver = Receiver::answering(OK).await;
-    let sender = sender_with(Options { idle_timeout: Duration::from_millis(40), ..Options::default() });
+    let sender = sender_with(Options { idle_timeout: Duration::from_millis(500), ..Options::default() });
     for round in 1..=2 {
         assert_status(&sender.send(&receiver.target(), post(), NOW).await, 200);
         assert_eq!(sender.open_connections(), 1);
