@@ -1,11 +1,12 @@
 //! Configuration as the hot path reads it: from memory, never older than the last change.
 //!
-//! What changes a tenant's configuration and what loads it take turns, tenant by tenant. So a key is loaded once
-//! however many ask for it, and a load can't put back what a change has just replaced. Changes by other processes come
-//! through the log ([`Directory::follow`]) and take their turn, too. Should one be missed, what is in memory is read
-//! again after a minute; and while the store does not answer, what is in memory goes on being used.
+//! What loads a tenant's configuration and what forgets what has changed take turns, tenant by tenant. So a key is loaded
+//! once however many ask for it, and a load can't put back what a change has just replaced. Changes by other processes
+//! come through the log ([`Directory::follow`]) and take their turn, too. Should one be missed, what is in memory is read
+//! again after a minute, and what is found to differ is told like any change; and while the store does not answer, what
+//! is in memory goes on being used.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::log::{Log, LogError, kafka};
 use crate::store::{MAX_PAGE, ObjectKind, Store, StoreError};
 
 /// Endpoints in memory, those that don't exist but were asked for included.
-const ENDPOINTS: u64 = 20_000;
+const ENDPOINTS: u64 = 65_536;
 /// Tenants whose routes and secrets are in memory.
 const TENANTS: u64 = 2_000;
 /// What is older is read again, while it goes on being used. A safety net only: what changes is replaced at once.
@@ -34,7 +35,7 @@ const FRESH: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(3600);
 /// Most that a change is tried again when others change the same object.
 const TRIES: usize = 16;
-/// Tenants that share a lock take turns with each other, too.
+/// What shares a lock by chance takes turns, too.
 const LOCKS: usize = 64;
 /// Changes kept for a slow listener.
 const CHANGES: usize = 1024;
@@ -50,12 +51,30 @@ pub struct Directory {
 struct Inner {
     store: Store,
     log: Log,
+    fresh: Duration,
     endpoints: Cache<Key, Kept<Option<Arc<Endpoint>>>>,
     routes: Cache<Arc<str>, Kept<Arc<Routes<EndpointId>>>>,
     secrets: Cache<Arc<str>, Kept<Arc<SigningSecret>>>,
+    /// Who loads or forgets something of a tenant.
+    loading: Locks,
+    /// Who changes an object; several at a time would only get in each other's way.
+    changing: Locks,
+    changes: broadcast::Sender<Change>,
+}
+
+struct Locks {
     hasher: RandomState,
     locks: Vec<Arc<Mutex<()>>>,
-    changes: broadcast::Sender<Change>,
+}
+
+impl Locks {
+    fn new() -> Locks {
+        Locks { hasher: RandomState::new(), locks: (0..LOCKS).map(|_| Arc::default()).collect() }
+    }
+
+    fn of(&self, what: impl Hash) -> Arc<Mutex<()>> {
+        self.locks[self.hasher.hash_one(what) as usize % LOCKS].clone()
+    }
 }
 
 /// What is in memory, and since when.
@@ -68,10 +87,6 @@ struct Kept<T> {
 impl<T> Kept<T> {
     fn new(value: T) -> Kept<T> {
         Kept { value, since: Instant::now() }
-    }
-
-    fn is_fresh(&self) -> bool {
-        self.since.elapsed() < FRESH
     }
 }
 
@@ -108,7 +123,7 @@ impl Change {
 }
 
 /// What signs deliveries to URLs that came without a secret of their own.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SigningSecret {
     /// The secret.
     pub current: Secret,
@@ -140,15 +155,20 @@ impl Directory {
     /// A directory over `store`. All changes of its objects must go through directories, one in each process, that
     /// tell each other through `log`.
     pub fn new(store: Store, log: Log) -> Directory {
+        Directory::with(store, log, FRESH)
+    }
+
+    fn with(store: Store, log: Log, fresh: Duration) -> Directory {
         let (changes, _) = broadcast::channel(CHANGES);
         let inner = Inner {
             store,
             log,
+            fresh,
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_live(KEPT).build(),
             routes: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
             secrets: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
-            hasher: RandomState::new(),
-            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            loading: Locks::new(),
+            changing: Locks::new(),
             changes,
         };
         Directory { inner: Arc::new(inner) }
@@ -162,10 +182,7 @@ impl Directory {
                 Err(error) => return error,
             };
             match serde_json::from_slice::<Change>(&value) {
-                Ok(change) => {
-                    let _turn = self.turn(change.tenant()).await;
-                    self.forget(change);
-                }
+                Ok(change) => self.take_in(change).await,
                 // Another version's, or not ours at all. What it was about is read again in a minute.
                 Err(error) => tracing::warn!(%error, key, "a change of the configuration can't be read"),
             }
@@ -232,7 +249,7 @@ impl Directory {
     pub async fn rotate_signing_secret(&self, tenant: &str, grace: Millis, now: Time) -> Result<Arc<SigningSecret>, StoreError> {
         let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
         unhurried(async move {
-            let _turn = directory.turn(&tenant).await;
+            let _turn = directory.inner.changing.of((&tenant, SECRET_ID)).lock_owned().await;
             for _ in 0..TRIES {
                 let stored = directory.inner.store.get_object(ObjectKind::SigningSecret, &tenant, SECRET_ID).await?;
                 let old = stored.as_deref().map(decode::<SigningSecret>).transpose()?;
@@ -269,8 +286,8 @@ impl Directory {
             })
             .await;
         };
-        if !known.is_fresh()
-            && let Ok(turn) = self.lock(tenant).try_lock_owned()
+        if !self.is_fresh(&known)
+            && let Ok(turn) = self.inner.loading.of(tenant).try_lock_owned()
         {
             let loading = load(self.clone(), tenant.into());
             tokio::spawn(async move {
@@ -283,28 +300,31 @@ impl Directory {
         Ok(known.value)
     }
 
-    /// Waits until nobody else loads or changes the configuration of `tenant`. Bounded by the store's time-outs.
+    /// Waits until nobody else loads or forgets configuration of `tenant`. Bounded by the store's time-outs.
     async fn turn(&self, tenant: &str) -> OwnedMutexGuard<()> {
-        self.lock(tenant).lock_owned().await
+        self.inner.loading.of(tenant).lock_owned().await
     }
 
-    fn lock(&self, tenant: &str) -> Arc<Mutex<()>> {
-        self.inner.locks[self.inner.hasher.hash_one(tenant) as usize % LOCKS].clone()
+    fn is_fresh<T>(&self, kept: &Kept<T>) -> bool {
+        kept.since.elapsed() < self.inner.fresh
     }
 
     async fn endpoint_in_turn(&self, tenant: &Arc<str>, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
-        let known = self.inner.endpoints.get(&Lookup { tenant, id }).filter(Kept::is_fresh);
-        if let Some(known) = known {
-            return Ok(known.value); // Loaded while we waited.
+        let known = self.inner.endpoints.get(&Lookup { tenant, id });
+        if let Some(known) = known.as_ref().filter(|known| self.is_fresh(known)) {
+            return Ok(known.value.clone()); // Loaded while we waited.
         }
         let json = self.inner.store.get_object(ObjectKind::Endpoint, tenant, &id.to_string()).await?;
         let endpoint = json.map(|json| decode(&json)).transpose()?.map(Arc::new);
+        if known.is_some_and(|known| known.value != endpoint) {
+            self.forget(Change::Endpoint(tenant.clone(), id)); // it was missed
+        }
         self.inner.endpoints.insert(Key { tenant: tenant.clone(), id }, Kept::new(Option::clone(&endpoint)));
         Ok(endpoint)
     }
 
     async fn routes_in_turn(&self, tenant: &Arc<str>) -> Result<Arc<Routes<EndpointId>>, StoreError> {
-        if let Some(known) = self.inner.routes.get(tenant).filter(Kept::is_fresh) {
+        if let Some(known) = self.inner.routes.get(tenant).filter(|known| self.is_fresh(known)) {
             return Ok(known.value);
         }
         let mut enabled = Vec::new();
@@ -324,8 +344,9 @@ impl Directory {
     }
 
     async fn secret_in_turn(&self, tenant: &Arc<str>) -> Result<Arc<SigningSecret>, StoreError> {
-        if let Some(known) = self.inner.secrets.get(tenant).filter(Kept::is_fresh) {
-            return Ok(known.value);
+        let known = self.inner.secrets.get(tenant);
+        if let Some(known) = known.as_ref().filter(|known| self.is_fresh(known)) {
+            return Ok(known.value.clone());
         }
         for _ in 0..TRIES {
             let stored = self.inner.store.get_object(ObjectKind::SigningSecret, tenant, SECRET_ID).await?;
@@ -340,6 +361,9 @@ impl Directory {
                 }
             };
             let secret = Arc::new(secret);
+            if known.is_some_and(|known| known.value != secret) {
+                self.forget(Change::Tenant(tenant.clone()));
+            }
             self.inner.secrets.insert(tenant.clone(), Kept::new(Arc::clone(&secret)));
             return Ok(secret);
         }
@@ -358,8 +382,9 @@ impl Directory {
     {
         let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
         unhurried(async move {
-            let _turn = directory.turn(&tenant).await;
+            let turn = directory.inner.changing.of((&tenant, id)).lock_owned().await;
             let changed = directory.swap_endpoint(&tenant, id, change).await;
+            drop(turn);
             let told = directory.tell(Change::Endpoint(tenant, id)).await;
             let changed = changed?;
             told.map(|()| changed)
@@ -397,11 +422,17 @@ impl Directory {
     /// Forgets what has changed, and has other processes do so.
     async fn tell(&self, change: Change) -> Result<(), StoreError> {
         let (key, value) = (change.key(), encode(&change));
-        self.forget(change);
+        self.take_in(change).await;
         let told = self.inner.log.announce(&key, value).await;
         told.map_err(|error| StoreError::Unavailable(format!("the change is stored, but other processes can't be told: {error}")))
     }
 
+    async fn take_in(&self, change: Change) {
+        let _turn = self.turn(change.tenant()).await;
+        self.forget(change);
+    }
+
+    /// In the tenant's turn.
     fn forget(&self, change: Change) {
         match &change {
             Change::Endpoint(tenant, id) => {
@@ -443,4 +474,35 @@ fn encode(object: &impl Serialize) -> Bytes {
 
 fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(json).map_err(|error| StoreError::Damaged(format!("{}: {error}", std::any::type_name::<T>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{log, store};
+
+    #[tokio::test]
+    async fn a_change_that_was_missed_is_told_when_it_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = log::local::Log::open(&folder.path().join("log"), log::local::Options::default()).unwrap();
+        let options = store::local::Options { folder: folder.path().join("store"), retention: Millis::from_secs(60), min_free_bytes: 1 };
+        let store = Store::Local(store::local::Store::open(&options, log.clone()).unwrap());
+        let (here, elsewhere) = (
+            Directory::with(store.clone(), Log::Local(log.clone()), Duration::ZERO),
+            Directory::new(store, Log::Local(log)), // tells nobody of another process
+        );
+        let endpoint = Endpoint::of_url("t", "http://a/", Secret::new("s"), None);
+        let id = endpoint.id;
+        elsewhere.put_endpoint(endpoint).await.unwrap();
+        here.endpoint("t", id).await.unwrap();
+        here.signing_secret("t").await.unwrap();
+
+        let mut changes = here.changes();
+        elsewhere.update_endpoint("t", id, |endpoint| endpoint.url = "http://b/".to_owned()).await.unwrap();
+        assert_eq!(here.endpoint("t", id).await.unwrap().unwrap().url, "http://a/", "it is looked for beside");
+        assert_eq!(changes.recv().await.unwrap(), Change::Endpoint("t".into(), id));
+        let rotated = elsewhere.rotate_signing_secret("t", Millis(500), Time(1000)).await.unwrap();
+        assert_ne!(here.signing_secret("t").await.unwrap(), rotated);
+        assert_eq!(changes.recv().await.unwrap(), Change::Tenant("t".into()));
+    }
 }

@@ -19,7 +19,7 @@ pub const DEFAULT_TIMEOUT: Millis = Millis::from_secs(15);
 pub const DEFAULT_MAX_IN_FLIGHT: u16 = 64;
 
 /// A registered endpoint, or one made from a URL that came with an event.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its id; unique over all tenants.
     pub id: EndpointId,
@@ -70,7 +70,7 @@ pub struct Endpoint {
 }
 
 /// A secret that was rotated out and is honoured until an instant.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousSecret {
     /// The former secret.
     pub secret: Secret,

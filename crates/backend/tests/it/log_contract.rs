@@ -136,7 +136,7 @@ pub(crate) fn delivery(partition: Partition, payload: impl Into<Bytes>) -> Appen
 
 /// Does not wait for ever: a test that hangs names itself.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+    tokio::time::timeout(Duration::from_secs(60), what).await.expect("it takes too long")
 }
 
 /// Waits until something holds.

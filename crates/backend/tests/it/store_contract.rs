@@ -1,6 +1,7 @@
 //! What every store promises to those who write to it, run for each variant.
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use postrider_backend::store::{Claim, Dead, DeliveryWrite, EventFilter, MAX_TENANT, ObjectKind, Store, StoreError, Write};
 use postrider_core::attempt::DeliveryState;
 use postrider_core::delivery::Place;
@@ -20,6 +21,7 @@ store_contract! {
     an_idempotency_key_is_taken_once,
     an_idempotency_key_is_free_again_after_a_day,
     objects_are_kept_by_kind_and_tenant,
+    many_objects_are_listed_in_order_page_by_page,
     an_object_is_swapped_for_what_it_was_only,
     of_swaps_at_a_time_one_succeeds,
     listeners_hear_of_attempts,
@@ -164,6 +166,28 @@ async fn objects_are_kept_by_kind_and_tenant(world: World) {
     assert_eq!(list(None, 2).await, ["a", "ab"]);
     assert_eq!(list(Some("a"), 2).await, ["ab", "b"]);
     assert_eq!(list(Some("b"), 2).await, Vec::<String>::new());
+}
+
+/// As many as lie in several partitions, more than one answer of each holds.
+async fn many_objects_are_listed_in_order_page_by_page(world: World) {
+    let store = &world.store;
+    let ids: Vec<String> = (0..200).map(|n| format!("{:04}", n * 7919 % 10_000)).collect();
+    try_join_all(ids.iter().map(|id| store.put_object(ObjectKind::Endpoint, "t", id, Bytes::from(id.clone())))).await.unwrap();
+    let mut due = ids.clone();
+    due.sort();
+    for limit in [1, 7, 100, 1000] {
+        let mut listed: Vec<String> = Vec::new();
+        loop {
+            let page = store.list_objects(ObjectKind::Endpoint, "t", listed.last().map(String::as_str), limit).await.unwrap();
+            assert!(page.len() <= limit && page.iter().all(|(id, value)| id.as_bytes() == value));
+            let is_last = page.len() < limit;
+            listed.extend(page.into_iter().map(|(id, _)| id));
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(listed, due, "in pages of {limit}");
+    }
 }
 
 async fn an_object_is_swapped_for_what_it_was_only(world: World) {

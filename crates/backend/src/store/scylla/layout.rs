@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use postrider_core::id::{EndpointId, Uid};
+use postrider_core::partition;
 use postrider_core::time::{Millis, Time};
 
 use crate::store::StoreError;
@@ -12,6 +13,8 @@ use crate::store::StoreError;
 pub(super) const EVENT_SHARDS: i32 = 4;
 /// Partitions that the attempts of one hour are spread over, unless the keyspace was made with another number.
 pub(super) const VIRTUAL_SHARDS: i32 = 16;
+/// Partitions that a tenant's objects of one kind are spread over: transactions on one partition wait for each other.
+pub(super) const OBJECT_SHARDS: i32 = 16;
 /// The number of an end among the attempts of a delivery: behind all.
 pub(super) const END: i64 = u32::MAX as i64;
 
@@ -51,6 +54,11 @@ pub(super) fn event_shard(event: Uid) -> i32 {
 /// The virtual shard of an endpoint.
 pub(super) fn virtual_shard(endpoint: EndpointId, shards: i32) -> i32 {
     spread(endpoint.0, shards)
+}
+
+/// The shard of an object.
+pub(super) fn object_shard(id: &str) -> i32 {
+    i32::from(partition::of_key(id.as_bytes(), OBJECT_SHARDS as u16).0)
 }
 
 /// Spreads ids evenly, although those of one millisecond differ in few bits.
@@ -110,6 +118,7 @@ mod tests {
         assert!(endpoints.iter().all(|n| (850..1_150).contains(n)), "{endpoints:?}");
         let known = [0_u128, 1, 0x0190_0000_0000_7000_8000_0000_0000_0001].map(|n| spread(Uid(n), 16));
         assert_eq!(known, [0, 5, 12], "rows on disk would not be found any more");
+        assert_eq!(["", "signing", "ep_01"].map(object_shard), [9, 14, 8], "rows on disk would not be found any more");
     }
 
     #[test]

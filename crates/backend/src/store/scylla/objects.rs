@@ -1,10 +1,13 @@
 //! Idempotency keys and configuration: the rows that change by lightweight transactions, and by nothing else.
 
-use std::hash::{BuildHasher, RandomState};
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use postrider_core::id::Uid;
 use postrider_core::time::{Millis, Time};
+use scylla::client::session::Session;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::Mutex;
@@ -14,7 +17,7 @@ use super::Store;
 use super::batches::WRITE_LIMIT;
 use super::conditional::Answer;
 use super::failure::failed;
-use super::layout::{blob, uid};
+use super::layout::{OBJECT_SHARDS, blob, object_shard, uid};
 use super::pages::Pages;
 use super::statements::CLAIM_TTL;
 use crate::store::names::{check_key, check_tenant};
@@ -24,6 +27,8 @@ use crate::store::{Claim, MAX_PAGE, ObjectKind, StoreError};
 const TURNS: usize = 256;
 /// How often a change that others get ahead of is tried.
 const TRIES: usize = 16;
+/// Rows that are asked for beyond a partition's share of a page of objects.
+const SPARE: usize = 16;
 
 /// Who changes what by a transaction, one after the other.
 pub(super) struct Turns {
@@ -38,7 +43,7 @@ impl Default for Turns {
 }
 
 impl Turns {
-    fn of(&self, partition: (&str, &str)) -> &Mutex<()> {
+    fn of(&self, partition: impl Hash) -> &Mutex<()> {
         &self.locks[self.hasher.hash_one(partition) as usize % TURNS]
     }
 }
@@ -96,28 +101,28 @@ impl Store {
 
     pub(in crate::store) async fn put_object(&self, kind: ObjectKind, tenant: &str, id: &str, value: Bytes) -> Result<(), StoreError> {
         check_object(tenant, id)?;
-        let (statements, kind, what) = (&self.inner.statements, name(kind), "change an object");
+        let (statements, kind, shard, what) = (&self.inner.statements, name(kind), object_shard(id), "change an object");
         let put = async {
             for _ in 0..TRIES {
-                let change = (&value, kind, tenant, id);
+                let change = (&value, kind, tenant, shard, id);
                 if self.conditional(what, &statements.change_object, &change).await?.applied {
                     return Ok(());
                 }
-                let make = (kind, tenant, id, &value);
+                let make = (kind, tenant, shard, id, &value);
                 if self.conditional(what, &statements.make_object, &make).await?.applied {
                     return Ok(());
                 }
             }
             Err(contended())
         };
-        self.in_turn(what, (kind, tenant), put).await
+        self.in_turn(what, (kind, tenant, shard), put).await
     }
 
     pub(in crate::store) async fn delete_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<(), StoreError> {
         check_object(tenant, id)?;
-        let (kind, what) = (name(kind), "delete an object");
-        let values = (kind, tenant, id);
-        self.in_turn(what, (kind, tenant), self.conditional(what, &self.inner.statements.delete_object, &values)).await.map(drop)
+        let (kind, shard, what) = (name(kind), object_shard(id), "delete an object");
+        let values = (kind, tenant, shard, id);
+        self.in_turn(what, (kind, tenant, shard), self.conditional(what, &self.inner.statements.delete_object, &values)).await.map(drop)
     }
 
     pub(in crate::store) async fn swap_object(
@@ -129,18 +134,18 @@ impl Store {
         new: Option<Bytes>,
     ) -> Result<bool, StoreError> {
         check_object(tenant, id)?;
-        let (statements, named, what) = (&self.inner.statements, name(kind), "change an object");
+        let (statements, named, shard, what) = (&self.inner.statements, name(kind), object_shard(id), "change an object");
         let swap = async {
             match (old, new) {
                 (None, None) => Ok(self.get_object(kind, tenant, id).await?.is_none()),
-                (None, Some(new)) => Ok(self.conditional(what, &statements.make_object, &(named, tenant, id, new)).await?.applied),
+                (None, Some(new)) => Ok(self.conditional(what, &statements.make_object, &(named, tenant, shard, id, new)).await?.applied),
                 (Some(old), Some(new)) => {
-                    Ok(self.conditional(what, &statements.swap_object, &(new, named, tenant, id, old)).await?.applied)
+                    Ok(self.conditional(what, &statements.swap_object, &(new, named, tenant, shard, id, old)).await?.applied)
                 }
-                (Some(old), None) => Ok(self.conditional(what, &statements.drop_object, &(named, tenant, id, old)).await?.applied),
+                (Some(old), None) => Ok(self.conditional(what, &statements.drop_object, &(named, tenant, shard, id, old)).await?.applied),
             }
         };
-        self.in_turn(what, (named, tenant), swap).await
+        self.in_turn(what, (named, tenant, shard), swap).await
     }
 
     /// Carries out `work` while nobody else of this process changes rows of the same partition: transactions that
@@ -148,7 +153,7 @@ impl Store {
     async fn in_turn<T>(
         &self,
         what: &'static str,
-        partition: (&str, &str),
+        partition: impl Hash,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let turn = self.inner.turns.of(partition);
@@ -161,7 +166,7 @@ impl Store {
 
     pub(in crate::store) async fn get_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<Option<Bytes>, StoreError> {
         check_object(tenant, id)?;
-        let mut pages = Pages::new(&self.inner.statements.object, &(name(kind), tenant, id), None)?;
+        let mut pages = Pages::new(&self.inner.statements.object, &(name(kind), tenant, object_shard(id), id), None)?;
         let page = pages.next(&self.inner.session, "look up an object").await?;
         let found = page.map(|page| page.rows::<(Bytes,)>()).transpose()?.unwrap_or_default();
         Ok(found.into_iter().next().map(|(value,)| value))
@@ -177,11 +182,20 @@ impl Store {
         check_tenant(tenant)?;
         let statements = &self.inner.statements;
         let statement = if after.is_some() { &statements.objects_behind } else { &statements.objects };
-        let limit = i32::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or(i32::MAX);
-        let mut pages = Pages::new(statement, &(name(kind), tenant, after.unwrap_or_default(), limit), None)?;
+        let limit = limit.clamp(1, MAX_PAGE);
+        // Ids are spread evenly: each partition has about its share of them.
+        let size = i32::try_from(limit / OBJECT_SHARDS as usize + SPARE).ok();
+        let part = |shard: i32| {
+            let values = (name(kind), tenant, shard, after.unwrap_or_default());
+            Ok(Part { pages: Pages::new(statement, &values, size)?, objects: VecDeque::new() })
+        };
+        let mut parts = (0..OBJECT_SHARDS).map(part).collect::<Result<Vec<Part>, StoreError>>()?;
         let mut objects = Vec::new();
-        while let Some(page) = pages.next(&self.inner.session, "list objects").await? {
-            objects.extend(page.rows::<(String, Bytes)>()?);
+        while objects.len() < limit {
+            try_join_all(parts.iter_mut().map(|part| part.fill(&self.inner.session))).await?;
+            let next = parts.iter_mut().filter(|part| !part.objects.is_empty()).min_by(|a, b| a.objects[0].0.cmp(&b.objects[0].0));
+            let Some(part) = next else { break };
+            objects.extend(part.objects.pop_front());
         }
         Ok(objects)
     }
@@ -194,6 +208,23 @@ impl Store {
     ) -> Result<Answer, StoreError> {
         let answer = self.inner.session.execute_unpaged(statement, values).await;
         Answer::of(answer.map_err(failed(what, WRITE_LIMIT))?)
+    }
+}
+
+/// The objects of one partition, in order of their ids.
+struct Part {
+    pages: Pages,
+    objects: VecDeque<(String, Bytes)>,
+}
+
+impl Part {
+    /// Reads until it knows its first object, or that there are no more.
+    async fn fill(&mut self, session: &Session) -> Result<(), StoreError> {
+        while self.objects.is_empty() {
+            let Some(page) = self.pages.next(session, "list objects").await? else { return Ok(()) };
+            self.objects.extend(page.rows::<(String, Bytes)>()?);
+        }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@
 //! | `backlog` | partition, endpoint | place |
 //! | `lanes` | partition | endpoint, writer; see `marks` |
 //! | `claims` | tenant, idempotency key | |
-//! | `objects` | kind, tenant | id |
+//! | `objects` | kind, tenant, shard of the id | id |
 //! | `settings` | name | |
 //!
 //! Hours and days are those of the event's id, so that an id alone names its partition. Values are what the local
@@ -96,8 +96,8 @@ fn first(keyspace: &str, retention: u64) -> Vec<String> {
          PRIMARY KEY ((tenant, key)))"
     ));
     statements.push(format!(
-        "CREATE TABLE IF NOT EXISTS {keyspace}.objects (kind text, tenant text, id text, value blob, \
-         PRIMARY KEY ((kind, tenant), id))"
+        "CREATE TABLE IF NOT EXISTS {keyspace}.objects (kind text, tenant text, shard int, id text, value blob, \
+         PRIMARY KEY ((kind, tenant, shard), id))"
     ));
     statements
 }
