@@ -1,8 +1,8 @@
 //! Configuration as the hot path reads it: from memory, never older than the last change.
 //!
-//! What loads a tenant's configuration and what forgets what has changed take turns, tenant by tenant. So a key is loaded
-//! once however many ask for it, and a load can't put back what a change has just replaced. Changes by other processes
-//! come through the log ([`Directory::follow`]) and take their turn, too. Should one be missed, what is in memory is read
+//! What loads something and what forgets it because it has changed take turns. So a key is loaded once however many ask
+//! for it, and a load can't put back what a change has just replaced. Changes by other processes come through the log
+//! ([`Directory::follow`]) and take their turn, too. Should one be missed, what is in memory is read
 //! again after a minute, and what is found to differ is told like any change; and while the store does not answer, what
 //! is in memory goes on being used.
 
@@ -19,7 +19,7 @@ use postrider_core::secret::Secret;
 use postrider_core::time::{Millis, Time};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, OwnedMutexGuard, broadcast};
+use tokio::sync::{Mutex, broadcast};
 use tokio::time::Instant;
 
 use crate::log::{Log, LogError, kafka};
@@ -36,7 +36,7 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// Most that a change is tried again when others change the same object.
 const TRIES: usize = 16;
 /// What shares a lock by chance takes turns, too.
-const LOCKS: usize = 64;
+const LOCKS: usize = 256;
 /// Changes kept for a slow listener.
 const CHANGES: usize = 1024;
 /// The one signing secret of a tenant.
@@ -55,8 +55,10 @@ struct Inner {
     endpoints: Cache<Key, Kept<Option<Arc<Endpoint>>>>,
     routes: Cache<Arc<str>, Kept<Arc<Routes<EndpointId>>>>,
     secrets: Cache<Arc<str>, Kept<Arc<SigningSecret>>>,
-    /// Who loads or forgets something of a tenant.
-    loading: Locks,
+    /// Who loads or forgets an endpoint. Taken before that of its tenant.
+    of_endpoints: Locks,
+    /// Who loads or forgets a tenant's routes or secret.
+    of_tenants: Locks,
     /// Who changes an object; several at a time would only get in each other's way.
     changing: Locks,
     changes: broadcast::Sender<Change>,
@@ -105,13 +107,6 @@ pub enum Change {
 }
 
 impl Change {
-    fn tenant(&self) -> &str {
-        match self {
-            Change::Endpoint(tenant, _) | Change::Tenant(tenant) => tenant,
-            Change::Watched => "",
-        }
-    }
-
     /// The id of the object that has changed.
     fn key(&self) -> String {
         match self {
@@ -167,7 +162,8 @@ impl Directory {
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_live(KEPT).build(),
             routes: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
             secrets: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
-            loading: Locks::new(),
+            of_endpoints: Locks::new(),
+            of_tenants: Locks::new(),
             changing: Locks::new(),
             changes,
         };
@@ -197,13 +193,15 @@ impl Directory {
     /// A registered endpoint of `tenant`.
     pub async fn endpoint(&self, tenant: &str, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
         let known = self.inner.endpoints.get(&Lookup { tenant, id });
-        self.read(tenant, known, move |directory, tenant| async move { directory.endpoint_in_turn(&tenant, id).await }).await
+        let turn = || self.inner.of_endpoints.of((tenant, id));
+        self.read(tenant, known, turn, move |directory, tenant| async move { directory.endpoint_in_turn(&tenant, id).await }).await
     }
 
     /// The enabled endpoints of `tenant` by the events they want.
     pub async fn routes(&self, tenant: &str) -> Result<Arc<Routes<EndpointId>>, StoreError> {
         let known = self.inner.routes.get(tenant);
-        self.read(tenant, known, |directory, tenant| async move { directory.routes_in_turn(&tenant).await }).await
+        let turn = || self.inner.of_tenants.of(tenant);
+        self.read(tenant, known, turn, |directory, tenant| async move { directory.routes_in_turn(&tenant).await }).await
     }
 
     /// Up to `limit` (at most [`MAX_PAGE`]) endpoints of `tenant` in order of their ids, behind `after`. Reads the store.
@@ -242,7 +240,8 @@ impl Directory {
     /// The secret that signs deliveries to URLs of `tenant`; made when it is first asked for.
     pub async fn signing_secret(&self, tenant: &str) -> Result<Arc<SigningSecret>, StoreError> {
         let known = self.inner.secrets.get(tenant);
-        self.read(tenant, known, |directory, tenant| async move { directory.secret_in_turn(&tenant).await }).await
+        let turn = || self.inner.of_tenants.of(tenant);
+        self.read(tenant, known, turn, |directory, tenant| async move { directory.secret_in_turn(&tenant).await }).await
     }
 
     /// Makes a new signing secret. The old one is honoured for `grace` from `now` on.
@@ -272,22 +271,28 @@ impl Directory {
     }
 
     /// What is in memory, or else what `load` finds. What is no longer fresh is used once more and loaded beside it.
-    async fn read<T, F, L>(&self, tenant: &str, known: Option<Kept<T>>, load: F) -> Result<T, StoreError>
+    async fn read<T, F, L>(
+        &self,
+        tenant: &str,
+        known: Option<Kept<T>>,
+        turn: impl FnOnce() -> Arc<Mutex<()>>,
+        load: F,
+    ) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(Directory, Arc<str>) -> L + Send + 'static,
         L: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let Some(known) = known else {
-            let (directory, tenant) = (self.clone(), Arc::<str>::from(tenant));
+            let (directory, tenant, turn) = (self.clone(), Arc::<str>::from(tenant), turn());
             return unhurried(async move {
-                let _turn = directory.turn(&tenant).await;
-                load(directory.clone(), tenant).await
+                let _turn = turn.lock().await;
+                load(directory, tenant).await
             })
             .await;
         };
         if !self.is_fresh(&known)
-            && let Ok(turn) = self.inner.loading.of(tenant).try_lock_owned()
+            && let Ok(turn) = turn().try_lock_owned()
         {
             let loading = load(self.clone(), tenant.into());
             tokio::spawn(async move {
@@ -298,11 +303,6 @@ impl Directory {
             });
         }
         Ok(known.value)
-    }
-
-    /// Waits until nobody else loads or forgets configuration of `tenant`. Bounded by the store's time-outs.
-    async fn turn(&self, tenant: &str) -> OwnedMutexGuard<()> {
-        self.inner.loading.of(tenant).lock_owned().await
     }
 
     fn is_fresh<T>(&self, kept: &Kept<T>) -> bool {
@@ -316,10 +316,11 @@ impl Directory {
         }
         let json = self.inner.store.get_object(ObjectKind::Endpoint, tenant, &id.to_string()).await?;
         let endpoint = json.map(|json| decode(&json)).transpose()?.map(Arc::new);
-        if known.is_some_and(|known| known.value != endpoint) {
-            self.forget(Change::Endpoint(tenant.clone(), id)); // it was missed
-        }
         self.inner.endpoints.insert(Key { tenant: tenant.clone(), id }, Kept::new(Option::clone(&endpoint)));
+        if known.is_some_and(|known| known.value != endpoint) {
+            self.forget_routes(tenant).await; // a change was missed
+            self.pass_on(Change::Endpoint(tenant.clone(), id));
+        }
         Ok(endpoint)
     }
 
@@ -361,10 +362,10 @@ impl Directory {
                 }
             };
             let secret = Arc::new(secret);
-            if known.is_some_and(|known| known.value != secret) {
-                self.forget(Change::Tenant(tenant.clone()));
-            }
             self.inner.secrets.insert(tenant.clone(), Kept::new(Arc::clone(&secret)));
+            if known.is_some_and(|known| known.value != secret) {
+                self.pass_on(Change::Tenant(tenant.clone()));
+            }
             return Ok(secret);
         }
         Err(crowded())
@@ -427,21 +428,32 @@ impl Directory {
         told.map_err(|error| StoreError::Unavailable(format!("the change is stored, but other processes can't be told: {error}")))
     }
 
+    /// Forgets what has changed once nobody loads it. Bounded by the store's time-outs.
     async fn take_in(&self, change: Change) {
-        let _turn = self.turn(change.tenant()).await;
-        self.forget(change);
-    }
-
-    /// In the tenant's turn.
-    fn forget(&self, change: Change) {
         match &change {
             Change::Endpoint(tenant, id) => {
+                let turn = self.inner.of_endpoints.of((&**tenant, *id));
+                let _turn = turn.lock().await;
                 self.inner.endpoints.invalidate(&Lookup { tenant, id: *id });
-                self.inner.routes.invalidate(&**tenant);
+                self.forget_routes(tenant).await;
             }
-            Change::Tenant(tenant) => self.inner.secrets.invalidate(tenant),
+            Change::Tenant(tenant) => {
+                let turn = self.inner.of_tenants.of(&**tenant);
+                let _turn = turn.lock().await;
+                self.inner.secrets.invalidate(tenant);
+            }
             Change::Watched => {}
         }
+        self.pass_on(change);
+    }
+
+    async fn forget_routes(&self, tenant: &str) {
+        let turn = self.inner.of_tenants.of(tenant);
+        let _turn = turn.lock().await;
+        self.inner.routes.invalidate(tenant);
+    }
+
+    fn pass_on(&self, change: Change) {
         // Without listeners there is nobody to tell.
         let _ = self.inner.changes.send(change);
     }

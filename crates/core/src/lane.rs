@@ -105,10 +105,11 @@ pub(crate) enum Readiness {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) policy: Option<Policy>,
-    waiting: BTreeMap<(Class, Place), Held>,
+    /// Boxed, as in `flying`: most lanes have one delivery or none, and a map makes room for eleven.
+    waiting: BTreeMap<(Class, Place), Box<Held>>,
     /// Where in `waiting` each event lies.
     slot_of: BTreeMap<Uid, (Class, Place)>,
-    pub(crate) flying: BTreeMap<Uid, Flight>,
+    pub(crate) flying: BTreeMap<Uid, Box<Flight>>,
     pub(crate) backlog: Backlog,
     pub(crate) breaker: Breaker,
     slots: Concurrency,
@@ -195,7 +196,7 @@ impl Lane {
         let slot = self.slot(&held);
         self.bytes += held.cost();
         self.slot_of.insert(held.event(), slot);
-        self.waiting.insert(slot, held);
+        self.waiting.insert(slot, Box::new(held));
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -210,13 +211,13 @@ impl Lane {
     /// The delivery of this event that is in memory.
     pub(crate) fn held(&mut self, event: Uid) -> Option<&mut Held> {
         let flying = self.flying.get_mut(&event).map(|flight| &mut flight.held);
-        flying.or_else(|| self.waiting.get_mut(self.slot_of.get(&event)?))
+        flying.or_else(|| self.waiting.get_mut(self.slot_of.get(&event)?).map(Box::as_mut))
     }
 
     /// The first place at which the store holds, or may come to hold by what was written so far, a row of this lane.
     pub(crate) fn low_water(&self) -> Place {
         let flying = self.flying.values().map(|flight| &flight.held);
-        let rows = self.waiting.values().chain(flying).filter_map(|held| held.place);
+        let rows = self.waiting.values().map(Box::as_ref).chain(flying).filter_map(|held| held.place);
         rows.fold(self.backlog.low_water(), Place::min)
     }
 
@@ -236,7 +237,7 @@ impl Lane {
 
     /// Takes all that waits out of memory, in order.
     pub(crate) fn remove_all(&mut self) -> Vec<Held> {
-        let all: Vec<Held> = std::mem::take(&mut self.waiting).into_values().collect();
+        let all: Vec<Held> = std::mem::take(&mut self.waiting).into_values().map(|held| *held).collect();
         self.slot_of.clear();
         self.bytes -= all.iter().map(Held::cost).sum::<usize>();
         all
@@ -252,7 +253,7 @@ impl Lane {
         let held = self.waiting.remove(&slot)?;
         self.slot_of.remove(&held.event());
         self.bytes -= held.cost();
-        Some(held)
+        Some(*held)
     }
 
     /// Whether nothing is sent for longer than an attempt takes: the endpoint is disabled or its breaker open.
@@ -386,7 +387,7 @@ impl Lane {
         }
         self.bytes += held.cost();
         let flight = Flight { held, started: now, probe, suspect, canceled: false, ends: now + timeout, leased: None };
-        self.flying.insert(flight.held.event(), flight);
+        self.flying.insert(flight.held.event(), Box::new(flight));
     }
 
     /// Takes back a delivery whose attempt ended, and learns from how it ended.
@@ -411,7 +412,7 @@ impl Lane {
         if let Some(wait) = answer.retry_after() {
             self.not_before = self.not_before.max(now + wait.min(MAX_HOLD));
         }
-        Some(flight)
+        Some(*flight)
     }
 
     /// When it can be forgotten, if it holds nothing: as soon as nothing it has learnt would hold up the next delivery.

@@ -9,7 +9,7 @@ use postrider_core::partition::Partition;
 use postrider_core::record::{Envelope, EventEnvelope};
 use postrider_core::time::Time;
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
 
 use super::producer::Outgoing;
 use crate::log::{Append, Failure, Foreign, Record, Topic};
@@ -19,7 +19,11 @@ const META: &str = "postrider";
 
 /// `record` as it goes out to `topic`. A meta that can't be read, as a broken dead letter's, gives no key.
 pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
-    let headers = OwnedHeaders::new_with_capacity(8);
+    let mut headers = OwnedHeaders::new_with_capacity(8);
+    // First, as its readers look for it from the front. A dead letter without meta is a record of others, given up as it was.
+    if !record.meta.is_empty() || record.failure.is_none() {
+        headers = headers.insert(header(META, &record.meta));
+    }
     let (key, headers) = match record.topic {
         Topic::Deliveries | Topic::DeadLetters => match Envelope::decode(&record.meta) {
             Ok(envelope) => (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.traceparent)),
@@ -35,10 +39,6 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
         Topic::Config | Topic::Live => (None, headers),
     };
     let mut headers = headers.insert(header("content-type", b"application/json"));
-    // A dead letter without meta is a record of others, given up as it was.
-    if !record.meta.is_empty() || record.failure.is_none() {
-        headers = headers.insert(header(META, &record.meta));
-    }
     if let Some(failure) = &record.failure {
         headers = explain(headers, failure);
     }
@@ -72,14 +72,17 @@ fn header<'a>(key: &'a str, value: &'a [u8]) -> Header<'a, &'a [u8]> {
     Header { key, value: Some(value) }
 }
 
-/// The headers of `message`; none of them where one has a name that is not UTF-8, at which the binding panics.
-fn copied(message: &BorrowedMessage<'_>) -> Vec<(String, Bytes)> {
-    let copy = |header: Header<'_, &[u8]>| (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap_or_default()));
-    let all = || message.headers().map(|headers| headers.iter().map(copy).collect()).unwrap_or_default();
-    std::panic::catch_unwind(AssertUnwindSafe(all)).unwrap_or_else(|_| {
+/// What `pick` takes of the headers of `message`; nothing where one has a name that is not UTF-8, at which the binding panics.
+fn headers<T: Default>(message: &BorrowedMessage<'_>, pick: impl Fn(&BorrowedHeaders) -> T) -> T {
+    let picked = std::panic::catch_unwind(AssertUnwindSafe(|| message.headers().map(pick).unwrap_or_default()));
+    picked.unwrap_or_else(|_| {
         tracing::warn!(partition = message.partition(), offset = message.offset(), "a header's name is not UTF-8; no header is read");
-        Vec::new()
+        T::default()
     })
+}
+
+fn value(header: &Header<'_, &[u8]>) -> Bytes {
+    Bytes::copy_from_slice(header.value.unwrap_or_default())
 }
 
 /// The record that `message` is; `None` for a tombstone that others wrote.
@@ -89,12 +92,15 @@ pub(super) fn read(topic: Topic, partition: Partition, message: &BorrowedMessage
     let at = message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).map_or(now, Time);
     // Who writes to a source writes in the name of its tenant; an envelope would speak for any.
     let is_ours = !matches!(topic, Topic::Source(_));
-    let mut headers = copied(message);
-    let meta = headers.iter().position(|(name, _)| is_ours && name == META);
-    let (meta, foreign) = match (meta, message.payload()) {
-        (Some(meta), _) => (headers.swap_remove(meta).1, None),
-        (None, Some(_)) => (Bytes::new(), Some(Box::new(Foreign { key: message.key().map(Bytes::copy_from_slice), headers }))),
-        (None, None) => return None,
+    let envelope = |all: &BorrowedHeaders| all.iter().find(|header| header.key == META).map(|header| value(&header));
+    let (meta, foreign) = match is_ours.then(|| headers(message, envelope)).flatten() {
+        Some(meta) => (meta, None),
+        None => {
+            message.payload()?;
+            let all = |all: &BorrowedHeaders| all.iter().map(|header| (header.key.to_owned(), value(&header))).collect();
+            let foreign = Foreign { key: message.key().map(Bytes::copy_from_slice), headers: headers(message, all) };
+            (Bytes::new(), Some(Box::new(foreign)))
+        }
     };
     let payload = Bytes::copy_from_slice(message.payload().unwrap_or_default());
     Some(Record { topic, partition, offset, at, meta, payload, foreign })
