@@ -135,7 +135,7 @@ pub struct Record {
 pub enum Consumed {
     /// The partition is this consumer's from now on; its group has come so far.
     Assigned(Partition, Progress),
-    /// The next unfinished records, those of one partition in append order: at most 512, and no more once they
+    /// The next unfinished records, those of one partition in append order: at most 128, and no more once they
     /// carry 1 MiB.
     Records(Vec<Record>),
     /// Another consumer is to have the partition: finish what is under way, commit, then [`Consumer::release`] it.

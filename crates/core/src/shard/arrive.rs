@@ -58,7 +58,7 @@ impl Shard {
 
     fn deliver(&mut self, offset: Offset, delivery: Delivery, now: Time) {
         let (share, behind) = (self.share(), self.is_behind());
-        let most = self.room() / MOST_SHARE;
+        let most = self.limits.pool / MOST_SHARE;
         let endpoint = delivery.id.endpoint;
         let lane = self.lane(endpoint, &delivery.meta);
         let due = delivery.since.min(now);
@@ -75,9 +75,10 @@ impl Shard {
         }
     }
 
-    /// Bytes that a lane may hold: a share of what is free, so that many slow lanes leave room for the others.
+    /// Bytes that a lane may hold: a share of what is free, so that many slow lanes leave room for the others. Not less
+    /// under strain: what was read already would only be written down.
     pub(super) fn share(&self) -> usize {
-        self.room().saturating_sub(self.pool) / self.limits.share
+        self.limits.pool.saturating_sub(self.pool) / self.limits.share
     }
 
     /// Moves a delivery that is not in the window from its record to the backlog.

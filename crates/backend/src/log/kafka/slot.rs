@@ -17,7 +17,7 @@ use crate::log::local::clock;
 use crate::log::{Record, Topic};
 
 /// Most records that are handed out at once.
-const MOST_RECORDS: usize = 512;
+const MOST_RECORDS: usize = 128;
 /// No further record is handed out with this many bytes.
 const MOST_BYTES: usize = 1 << 20;
 

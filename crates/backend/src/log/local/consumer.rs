@@ -16,7 +16,7 @@ use crate::log::{Consumed, Group, LogError, Record, Topic};
 /// Bytes read from a file at a time.
 const READ: u64 = 1 << 20;
 /// Most records that are handed out at once.
-const MOST_RECORDS: usize = 512;
+const MOST_RECORDS: usize = 128;
 /// No further record is handed out with this many bytes.
 const MOST_BYTES: usize = 1 << 20;
 

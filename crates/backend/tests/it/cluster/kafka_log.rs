@@ -246,7 +246,7 @@ async fn a_consumer_that_stops_in_the_middle_of_an_append_leaves_whole_batches()
     let mut count = 0;
     while count < 1000 {
         if let Consumed::Records(records) = soon(consumer.next()).await.unwrap() {
-            assert!(records.len() <= 512 && records.iter().all(|record| record.partition == records[0].partition));
+            assert!(records.len() <= 128 && records.iter().all(|record| record.partition == records[0].partition));
             count += records.len();
         }
     }
