@@ -30,6 +30,8 @@ const HANDOVER: Duration = Duration::from_secs(5);
 const LAST_COMMITS: Duration = Duration::from_secs(2);
 /// Most that asking for committed offsets may take.
 const ASK: Duration = Duration::from_secs(1);
+/// Most that waking the threads that read may take.
+const WAKE: Duration = Duration::from_millis(250);
 /// The same complaint is told again after this time.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -214,7 +216,23 @@ impl Hub {
             self.dealt.insert(slot.partition, Dealt { slot, owner });
         }
         tracing::info!(group = self.reader.group, partitions = self.dealt.len(), "partitions were assigned");
+        self.wake();
         Ok(())
+    }
+
+    /// Has librdkafka go on reading. It reads nothing while a rebalance is open, and does not wake the thread of a broker
+    /// when that is answered: what stays here would wait for up to a second. A question to each leader wakes them.
+    fn wake(&self) {
+        let mut list = TopicPartitionList::new();
+        for partition in self.dealt.keys() {
+            let added = list.add_partition_offset(&self.reader.name, i32::from(partition.0), Place::End);
+            added.expect("the end of a partition can be asked for");
+        }
+        if list.count() > 0
+            && let Err(error) = self.consumer.offsets_for_times(list, WAKE)
+        {
+            tracing::debug!(%error, group = self.reader.group, "leaders do not answer after a rebalance");
+        }
     }
 
     /// The open consumer with the fewest partitions.
@@ -288,6 +306,7 @@ impl Hub {
         self.handover = None;
         self.lose(partitions.clone());
         self.unassign(&partitions);
+        self.wake();
         tracing::info!(group = self.reader.group, partitions = partitions.len(), committed, "partitions were handed over");
     }
 
