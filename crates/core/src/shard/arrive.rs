@@ -12,7 +12,7 @@ use crate::offsets::Offset;
 use crate::record::Command;
 use crate::time::Time;
 
-/// The largest share of the room for a lane that keeps up, or that we hold up.
+/// The largest share of the pool for a lane that keeps up, or that we hold up.
 const MOST_SHARE: usize = 2;
 
 impl Shard {

@@ -13,7 +13,7 @@ use crate::time::{Millis, Time};
 /// How much a shard takes on. Every field bounds something that would otherwise grow with the load.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Memory for deliveries, in bytes; beyond it the partition is paused. Under strain a sixteenth of it.
+    /// Memory for deliveries, in bytes; beyond it the partition is paused, under strain beyond a sixteenth of it.
     pub pool: usize,
     /// A lane may hold one in this many of the bytes that are still free (a dynamic threshold), so that
     /// any number of slow endpoints leaves room for the others.

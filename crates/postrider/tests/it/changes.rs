@@ -11,8 +11,8 @@ use crate::load::{event, has_all};
 use crate::receiver::{Receiver, Reply};
 use crate::world::{Api, Server, eventually};
 
-/// How long a change may take to apply: the promised second, and one for a busy machine.
-const APPLIES: Duration = Duration::from_secs(2);
+/// How long a change may take to apply.
+const APPLIES: Duration = Duration::from_secs(1);
 /// Longer than any wait between two retries of these tests.
 const QUIET: Duration = Duration::from_secs(2);
 

@@ -50,8 +50,7 @@ async fn bad_endpoints_do_not_slow_the_healthy_ones() {
     let (p99, worst) = (latencies[latencies.len() * 99 / 100], latencies[latencies.len() - 1]);
     println!("{} accepted; to healthy endpoints p99 {p99:?}, at most {worst:?}", accepted.len());
     assert!(accepted.len() > 2500, "only {} were accepted", accepted.len());
-    // Whoever waited for a hanging endpoint waited for five seconds; a busy machine may hold up one in a hundred.
-    assert!(p99 < Duration::from_secs(1) && worst < Duration::from_secs(3), "p99 {p99:?}, at most {worst:?}");
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
     for (i, receiver) in crowd.receivers[..7].iter().enumerate() {
         assert!(receiver.count() > 0, "endpoint {i} was never tried");
         assert!(i >= 3 || receiver.most_open() <= MAX_IN_FLIGHT, "endpoint {i} had {} requests at a time", receiver.most_open());
@@ -69,7 +68,7 @@ async fn a_rate_limit_holds_in_every_second() {
     for window in times.windows(7) {
         assert!(window[6] - window[0] >= Duration::from_secs(1), "more than 6 within a second: {times:?}");
     }
-    assert!(times[19] < Duration::from_secs(10), "the limit is not used: {times:?}");
+    assert!(times[19] < Duration::from_secs(6), "the limit is not used: {times:?}");
 }
 
 #[tokio::test]
@@ -91,7 +90,7 @@ async fn a_retry_is_the_same_message_at_a_new_time() {
     }
     let times = times(&got);
     let gaps = [times[1], times[2] - times[1]].map(|gap| gap.as_secs_f64());
-    assert!((1.6..3.2).contains(&gaps[0]) && (3.2..8.0).contains(&gaps[1]), "{gaps:?}");
+    assert!((1.6..3.2).contains(&gaps[0]) && (3.2..6.0).contains(&gaps[1]), "{gaps:?}");
 }
 
 #[tokio::test]
@@ -102,7 +101,7 @@ async fn retry_after_is_waited_for() {
         server.api.register(&receiver, json!({ "retry": { "schedule": [1] } })).await;
         server.api.send(event("a", 1)).await;
         let times = times(&receiver.wait_for(2).await);
-        assert!(times[1] >= Duration::from_secs(3) && times[1] < Duration::from_secs(8), "{times:?}");
+        assert!(times[1] >= Duration::from_secs(3) && times[1] < Duration::from_secs(5), "{times:?}");
     }
 }
 
@@ -186,5 +185,5 @@ async fn an_answer_that_never_comes_is_a_failure_within_five_seconds() {
     let sent = Instant::now();
     server.api.send(event("a", 1)).await;
     receiver.wait_for(2).await;
-    assert!((5.0..12.0).contains(&sent.elapsed().as_secs_f64()), "{:?}", sent.elapsed());
+    assert!((5.0..8.0).contains(&sent.elapsed().as_secs_f64()), "{:?}", sent.elapsed());
 }

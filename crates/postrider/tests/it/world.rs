@@ -20,7 +20,7 @@ pub(crate) const KEY: &str = "sk_test";
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server may take until it listens, whatever it finds in its folder.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(10);
 
 /// Tests that need the machine for themselves, as they measure time or load it, take turns.
 pub(crate) async fn machine() -> MutexGuard<'static, ()> {

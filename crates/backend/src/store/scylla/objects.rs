@@ -190,12 +190,14 @@ impl Store {
             Ok(Part { pages: Pages::new(statement, &values, size)?, objects: VecDeque::new() })
         };
         let mut parts = (0..OBJECT_SHARDS).map(part).collect::<Result<Vec<Part>, StoreError>>()?;
+        let session = &self.inner.session;
+        try_join_all(parts.iter_mut().map(|part| part.fill(session))).await?;
         let mut objects = Vec::new();
         while objects.len() < limit {
-            try_join_all(parts.iter_mut().map(|part| part.fill(&self.inner.session))).await?;
             let next = parts.iter_mut().filter(|part| !part.objects.is_empty()).min_by(|a, b| a.objects[0].0.cmp(&b.objects[0].0));
             let Some(part) = next else { break };
             objects.extend(part.objects.pop_front());
+            part.fill(session).await?;
         }
         Ok(objects)
     }

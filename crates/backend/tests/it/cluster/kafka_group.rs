@@ -99,13 +99,13 @@ async fn a_second_process_is_handed_half(world: World, within: Duration) {
 
 #[tokio::test]
 async fn a_second_process_is_handed_half_and_no_record_comes_twice() {
-    a_second_process_is_handed_half(World::new().await, Duration::from_secs(8)).await;
+    a_second_process_is_handed_half(World::new().await, Duration::from_secs(4)).await;
 }
 
 #[tokio::test]
 async fn the_newer_group_protocol_can_be_chosen() {
     // Members hear of changes with their next heartbeat, which is the broker's to set: 5 s by default.
-    a_second_process_is_handed_half(World::new().await.with("group.protocol", "consumer"), Duration::from_secs(30)).await;
+    a_second_process_is_handed_half(World::new().await.with("group.protocol", "consumer"), Duration::from_secs(15)).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn refused(cluster: &Cluster, args: &[&str], environment: &[(&str, &str)],
     for word in words {
         assert!(errors.contains(word), "`{word}` is not in: {errors}");
     }
-    assert!(took < Duration::from_secs(15), "it took {took:?}");
+    assert!(took < Duration::from_secs(11), "it took {took:?}");
 }
 
 #[tokio::test]
