@@ -1,5 +1,9 @@
 //! A reader's thread: takes partitions from the group, deals them to consumers, commits for them, hands them over.
 //!
+//! Two clients: the member joins the group and commits but fetches nothing, the fetcher reads what it is told and joins
+//! nothing. librdkafka fetches nothing from the moment a rebalance is announced until it is answered, and the answer to
+//! a revocation is late: after the hand-over. So what stays is read on meanwhile only by a client without a group.
+//!
 //! librdkafka leaves it to us when a rebalance is answered, so no rebalance waits here: the hub goes on turning, and
 //! commits go out, while a partition is handed over. Only asking where to begin may take a moment.
 
@@ -12,7 +16,7 @@ use postrider_core::partition::Partition;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::Offset as Place;
-use rdkafka::{Message as _, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, TopicPartitionList};
 
 use super::commits::Commits;
 use super::consumer::Reader;
@@ -30,8 +34,6 @@ const HANDOVER: Duration = Duration::from_secs(5);
 const LAST_COMMITS: Duration = Duration::from_secs(2);
 /// Most that asking for committed offsets may take.
 const ASK: Duration = Duration::from_secs(1);
-/// Most that waking the threads that read may take.
-const WAKE: Duration = Duration::from_millis(250);
 /// The same complaint is told again after this time.
 const REPEAT: Duration = Duration::from_secs(30);
 
@@ -44,7 +46,7 @@ pub(super) struct Dealt {
 
 /// Partitions that go to others.
 struct Handover {
-    partitions: Vec<Partition>,
+    partitions: Vec<i32>,
     deadline: Instant,
     /// They take no more commits; the last ones are on their way.
     sealed: bool,
@@ -53,7 +55,8 @@ struct Handover {
 pub(super) struct Hub {
     reader: Reader,
     inboxes: Vec<Arc<Inbox>>,
-    consumer: Arc<BaseConsumer<Context>>,
+    member: Arc<BaseConsumer<Context>>,
+    fetcher: Arc<BaseConsumer<Context>>,
     dealt: BTreeMap<Partition, Dealt>,
     commits: Commits,
     /// Given by the group, and not read yet because it isn't known from where.
@@ -66,15 +69,17 @@ pub(super) struct Hub {
 impl Hub {
     /// Joins the group. Errors: in librdkafka's words.
     pub(super) fn new(reader: Reader, inboxes: Vec<Arc<Inbox>>) -> Result<Hub, String> {
-        let config = reader.options.consumer(&reader.group, usize::from(reader.partitions));
-        let consumer: BaseConsumer<Context> = config.create_with_context(Context::default()).map_err(|e| unusable(&e).to_string())?;
-        consumer.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
-        let consumer = Arc::new(consumer);
-        let commits = Commits::start(&consumer, &reader.name).map_err(|error| format!("a thread for Kafka can't be started: {error}"))?;
+        let client = |config: ClientConfig| config.create_with_context(Context::default()).map_err(|e| unusable(&e).to_string());
+        let fetcher: BaseConsumer<Context> = client(reader.options.fetcher(&reader.group, usize::from(reader.partitions)))?;
+        let member: BaseConsumer<Context> = client(reader.options.member(&reader.group))?;
+        member.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
+        let (member, fetcher) = (Arc::new(member), Arc::new(fetcher));
+        let commits = Commits::start(&member, &reader.name).map_err(|error| format!("a thread for Kafka can't be started: {error}"))?;
         Ok(Hub {
             reader,
             inboxes,
-            consumer,
+            member,
+            fetcher,
             dealt: BTreeMap::new(),
             commits,
             arriving: VecDeque::new(),
@@ -106,50 +111,50 @@ impl Hub {
         };
         if let Some(reason) = failure {
             tracing::error!(reason, group = self.reader.group, "reading from Kafka ends");
-            self.lose(self.dealt.keys().copied().collect());
+            self.lose(&self.dealt.keys().map(|partition| i32::from(partition.0)).collect::<Vec<_>>());
             self.inboxes.iter().for_each(|inbox| inbox.fail(&reason));
         }
         self.dealt.values().for_each(|dealt| dealt.slot.empty());
         self.answer_all();
         // The last handle: it leaves the group, and others are given its partitions.
-        drop(self.consumer);
+        drop(self.member);
         self.inboxes.iter().for_each(|inbox| inbox.settle());
     }
 
     /// Answers every rebalance that is open, and those that follow: a group can't be left before.
     fn answer_all(&mut self) {
-        self.consumer.context().close();
-        while let Some(turn) = self.consumer.context().turn() {
+        self.member.context().close();
+        let mut open = self.handover.take().map(|handover| handover.partitions).unwrap_or_default();
+        while let Some(turn) = self.member.context().turn() {
             match turn {
-                Turn::Assign(partitions) => self.arriving.push_back(partitions),
-                Turn::Revoke { partitions, lost } => self.revoke(partitions, lost),
+                Turn::Assign(partitions) => self.accept(&partitions),
+                Turn::Revoke { partitions, .. } => open.extend(partitions),
             }
         }
-        for partitions in std::mem::take(&mut self.arriving) {
-            let mut list = TopicPartitionList::new();
-            for partition in partitions {
-                list.add_partition(&self.reader.name, partition);
-            }
-            if let Err(error) = context::assign(&self.consumer, &list) {
-                self.complain(&error);
-            }
-        }
-        if let Some(handover) = self.handover.take() {
-            self.unassign(&handover.partitions);
+        if !open.is_empty() {
+            self.give_up(&open);
         }
     }
 
     fn turn(&mut self) -> Result<(), String> {
-        let polled = self.consumer.poll(TURN).map(|polled| polled.map(|message| message.partition()));
-        match polled {
-            Some(Ok(partition)) => return Err(format!("a record of partition {partition} came past its queue")),
+        match self.member.poll(TURN).map(|polled| polled.map(drop)) {
+            // Fetched in the moment before it was paused; the fetcher has it, too.
+            Some(Ok(())) | None => {}
             Some(Err(KafkaError::MessageConsumptionFatal(_))) => return Err(self.fatal()),
-            Some(Err(error)) => self.complain(&error),
-            None => {}
+            Some(Err(error)) => self.complain(&self.member.context().clone(), &error),
         }
-        while let Some(turn) = self.consumer.context().turn() {
+        while let Some(polled) = self.fetcher.poll(Duration::ZERO).map(|polled| polled.map(|message| message.partition())) {
+            match polled {
+                Ok(partition) => return Err(format!("a record of partition {partition} came past its queue")),
+                Err(error) => self.complain(&self.fetcher.context().clone(), &error),
+            }
+        }
+        while let Some(turn) = self.member.context().turn() {
             match turn {
-                Turn::Assign(partitions) => self.arriving.push_back(partitions),
+                Turn::Assign(partitions) => {
+                    self.accept(&partitions);
+                    self.arriving.push_back(partitions);
+                }
                 Turn::Revoke { partitions, lost } => self.revoke(partitions, lost),
             }
         }
@@ -163,26 +168,45 @@ impl Hub {
     }
 
     fn fatal(&self) -> String {
-        let told = self.consumer.client().fatal_error();
+        let told = self.member.client().fatal_error();
         let reason = told.map_or_else(|| "librdkafka does not say why".to_owned(), |(_, reason)| reason);
         format!("Kafka does not let this process read on: {reason}")
     }
 
-    /// Asks how far the group has come in what it gave us, and begins to read there.
-    fn arrive(&mut self) -> Result<(), String> {
-        if self.handover.is_some() {
-            return Ok(());
-        }
-        let Some(partitions) = self.arriving.front() else { return Ok(()) };
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
             list.add_partition(&self.reader.name, *partition);
         }
-        let starts = match self.consumer.committed_offsets(list, ASK).and_then(|committed| starts(&committed)) {
+        list
+    }
+
+    /// Answers the group that we have taken what it gave.
+    fn accept(&mut self, partitions: &[i32]) {
+        let mut list = self.list(partitions);
+        // Finding the end takes longer than pausing.
+        let accepted = list.set_all_offsets(Place::End).and_then(|()| context::assign(&self.member, &list));
+        if let Err(error) = accepted.and_then(|()| self.member.pause(&list)) {
+            // The group has moved on meanwhile, and says so next.
+            self.complain(&self.member.context().clone(), &error);
+        }
+    }
+
+    /// Answers the group that we have given up what it took.
+    fn give_up(&mut self, partitions: &[i32]) {
+        if let Err(error) = context::unassign(&self.member, &self.list(partitions)) {
+            self.complain(&self.member.context().clone(), &error);
+        }
+    }
+
+    /// Asks how far the group has come in what it gave us, and begins to read there.
+    fn arrive(&mut self) -> Result<(), String> {
+        let Some(partitions) = self.arriving.front() else { return Ok(()) };
+        let starts = match self.member.committed_offsets(self.list(partitions), ASK).and_then(|committed| starts(&committed)) {
             Ok(starts) => starts,
             Err(error) => {
                 // Until that is known nothing can be read. The next turn asks again.
-                self.complain(&error);
+                self.complain(&self.member.context().clone(), &error);
                 return Ok(());
             }
         };
@@ -196,7 +220,7 @@ impl Hub {
         for (partition, start) in starts {
             let number = i32::from(partition.0);
             // Before it is assigned, so that no record comes past it.
-            let queue = self.consumer.split_partition_queue(&self.reader.name, number);
+            let queue = self.fetcher.split_partition_queue(&self.reader.name, number);
             let queue = queue.ok_or_else(|| format!("partition {number} has no queue"))?;
             let place = start.as_ref().map_or(Place::Invalid, |start| {
                 Place::Offset(i64::try_from(start.from.0).expect("it was a signed offset when it was committed"))
@@ -205,34 +229,13 @@ impl Hub {
             let owner = self.deal(&slots);
             slots.push((owner, Slot::new(partition, start.unwrap_or_default(), queue, self.inboxes[owner].clone())));
         }
-        if let Err(error) = context::assign(&self.consumer, &list) {
-            // The group has moved on meanwhile, and says so next.
-            slots.iter().for_each(|(_, slot)| slot.empty());
-            self.complain(&error);
-            return Ok(());
-        }
+        self.fetcher.incremental_assign(&list).map_err(|error| error.to_string())?;
         for (owner, slot) in slots {
             self.inboxes[owner].assigned(slot.clone());
             self.dealt.insert(slot.partition, Dealt { slot, owner });
         }
         tracing::info!(group = self.reader.group, partitions = self.dealt.len(), "partitions were assigned");
-        self.wake();
         Ok(())
-    }
-
-    /// Has librdkafka go on reading. It reads nothing while a rebalance is open, and does not wake the thread of a broker
-    /// when that is answered: what stays here would wait for up to a second. A question to each leader wakes them.
-    fn wake(&self) {
-        let mut list = TopicPartitionList::new();
-        for partition in self.dealt.keys() {
-            let added = list.add_partition_offset(&self.reader.name, i32::from(partition.0), Place::End);
-            added.expect("the end of a partition can be asked for");
-        }
-        if list.count() > 0
-            && let Err(error) = self.consumer.offsets_for_times(list, WAKE)
-        {
-            tracing::debug!(%error, group = self.reader.group, "leaders do not answer after a rebalance");
-        }
     }
 
     /// The open consumer with the fewest partitions.
@@ -246,32 +249,20 @@ impl Hub {
     }
 
     fn revoke(&mut self, partitions: Vec<i32>, lost: bool) {
-        let partitions: Vec<Partition> = partitions.into_iter().filter_map(|number| u16::try_from(number).ok()).map(Partition).collect();
-        // What had not begun needs no handing over; but librdkafka takes back only what it was told to read.
-        let mut given = TopicPartitionList::new();
-        for arriving in &mut self.arriving {
-            let taken = arriving.extract_if(.., |number| partitions.iter().any(|partition| i32::from(partition.0) == *number));
-            for number in taken {
-                given.add_partition(&self.reader.name, number);
-            }
-        }
+        // What had not begun needs no handing over.
+        self.arriving.iter_mut().for_each(|arriving| arriving.retain(|number| !partitions.contains(number)));
         self.arriving.retain(|arriving| !arriving.is_empty());
-        if given.count() > 0
-            && let Err(error) = context::assign(&self.consumer, &given)
-        {
-            self.complain(&error);
-        }
         if lost {
             tracing::warn!(group = self.reader.group, partitions = partitions.len(), "partitions were lost to others");
-            self.lose(partitions.clone());
-            self.unassign(&partitions);
+            self.lose(&partitions);
+            self.give_up(&partitions);
             if let Some(handover) = &mut self.handover {
                 handover.partitions.retain(|partition| !partitions.contains(partition));
             }
             self.handover.take_if(|handover| handover.partitions.is_empty());
             return;
         }
-        for dealt in partitions.iter().filter_map(|partition| self.dealt.get(partition)) {
+        for dealt in partitions.iter().filter_map(|number| self.dealt.get(&numbered(*number))) {
             self.inboxes[dealt.owner].revoking(dealt.slot.clone());
         }
         let earlier = self.handover.take().map(|handover| handover.partitions).unwrap_or_default();
@@ -282,12 +273,12 @@ impl Hub {
     /// Moves a handover on: until all is released, then until all is committed.
     fn hand_over(&mut self) {
         let Some(handover) = &mut self.handover else { return };
-        if self.consumer.assignment_lost() {
+        if self.member.assignment_lost() {
             let partitions = std::mem::take(&mut handover.partitions);
             self.handover = None;
-            return self.revoke(partitions.iter().map(|partition| i32::from(partition.0)).collect(), true);
+            return self.revoke(partitions, true);
         }
-        let dealt = || handover.partitions.iter().filter_map(|partition| self.dealt.get(partition));
+        let dealt = || handover.partitions.iter().filter_map(|number| self.dealt.get(&numbered(*number)));
         let late = Instant::now() >= handover.deadline;
         if !handover.sealed {
             let done = dealt().all(|dealt| dealt.slot.is_released() || self.inboxes[dealt.owner].is_closed());
@@ -304,34 +295,32 @@ impl Hub {
         }
         let partitions = std::mem::take(&mut handover.partitions);
         self.handover = None;
-        self.lose(partitions.clone());
-        self.unassign(&partitions);
-        self.wake();
+        self.lose(&partitions);
+        self.give_up(&partitions);
         tracing::info!(group = self.reader.group, partitions = partitions.len(), committed, "partitions were handed over");
     }
 
-    /// Tells consumers what is not theirs any more, and commits nothing of it.
-    fn lose(&mut self, partitions: Vec<Partition>) {
-        for dealt in partitions.into_iter().filter_map(|partition| self.dealt.remove(&partition)) {
-            dealt.slot.lose();
-            if !dealt.slot.is_released() {
-                self.inboxes[dealt.owner].lost(dealt.slot);
+    /// Tells consumers what is not theirs any more, and neither reads nor commits anything of it.
+    fn lose(&mut self, partitions: &[i32]) {
+        let mut read = Vec::new();
+        for number in partitions {
+            if let Some(dealt) = self.dealt.remove(&numbered(*number)) {
+                read.push(*number);
+                dealt.slot.lose();
+                if !dealt.slot.is_released() {
+                    self.inboxes[dealt.owner].lost(dealt.slot);
+                }
             }
         }
-    }
-
-    fn unassign(&mut self, partitions: &[Partition]) {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            list.add_partition(&self.reader.name, i32::from(partition.0));
-        }
-        if let Err(error) = context::unassign(&self.consumer, &list) {
-            self.complain(&error);
+        if !read.is_empty()
+            && let Err(error) = self.fetcher.incremental_unassign(&self.list(&read))
+        {
+            self.complain(&self.fetcher.context().clone(), &error);
         }
     }
 
     fn measure(&self) {
-        let Some(standings) = self.consumer.context().standings() else { return };
+        let Some(standings) = self.fetcher.context().standings() else { return };
         let of = |dealt: &Dealt| standings.get(&i32::from(dealt.slot.partition.0)).map_or(0, |standing| lag::of(&dealt.slot, *standing));
         self.lag.set(self.dealt.values().map(of).sum());
     }
@@ -354,9 +343,9 @@ impl Hub {
         self.inboxes[index].is_closed() && self.commits.none_under_way() && held.all(|dealt| dealt.slot.is_sent())
     }
 
-    fn complain(&mut self, error: &KafkaError) {
-        let reason = self.consumer.context().trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
-        self.consumer.context().trouble.forget();
+    fn complain(&mut self, context: &Context, error: &KafkaError) {
+        let reason = context.trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
+        context.trouble.forget();
         if self.complaint.as_ref().is_none_or(|(told, at)| *told != reason || at.elapsed() > REPEAT) {
             tracing::warn!(group = self.reader.group, reason, "Kafka can't be read at the moment; trying again");
             self.complaint = Some((reason, Instant::now()));
@@ -364,12 +353,16 @@ impl Hub {
     }
 }
 
+fn numbered(number: i32) -> Partition {
+    Partition(u16::try_from(number).expect("the log was opened with fewer partitions"))
+}
+
 /// Where reading begins in each partition; `None` where the group has never committed.
 fn starts(committed: &TopicPartitionList) -> Result<Vec<(Partition, Option<Progress>)>, KafkaError> {
     let mut starts = Vec::new();
     for element in committed.elements() {
         element.error()?;
-        let partition = Partition(u16::try_from(element.partition()).expect("the log was opened with fewer partitions"));
+        let partition = numbered(element.partition());
         let start = match element.offset() {
             Place::Offset(offset) => u64::try_from(offset).ok().map(|offset| slot::decode(Offset(offset), element.metadata())),
             Place::Beginning | Place::End | Place::Stored | Place::Invalid | Place::OffsetTail(_) => None,

@@ -119,7 +119,7 @@ impl Options {
                 return Err(PropertyError::Owned { name: name.to_owned(), reason });
             }
         }
-        for config in [self.producer(), self.consumer("check", 1)] {
+        for config in [self.producer(), self.member("check"), self.fetcher("check", 1)] {
             config.create_native_config().map_err(|error| unusable(&error))?;
         }
         Ok(())
@@ -148,10 +148,9 @@ impl Options {
         config
     }
 
-    /// For a reader of `partitions` partitions in the group `group`.
-    pub(super) fn consumer(&self, group: &str, partitions: usize) -> ClientConfig {
-        let mut config = self.client();
-        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+    /// For a client that joins the group `group` and commits, and fetches nothing.
+    pub(super) fn member(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
         if !self.instance_id.is_empty() {
             config.set("group.instance.id", &self.instance_id);
         }
@@ -160,6 +159,12 @@ impl Options {
             config.set("partition.assignment.strategy", "cooperative-sticky");
             config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "1000");
         }
+        self.overridden(config)
+    }
+
+    /// For a client that fetches some of `partitions` partitions, and begins where `group` has come to.
+    pub(super) fn fetcher(&self, group: &str, partitions: usize) -> ClientConfig {
+        let mut config = self.consumer(group);
         config.set("auto.offset.reset", "earliest").set("isolation.level", "read_committed");
         // A fetch costs the same whatever it brings: it waits a little for more than a record or two.
         config.set("fetch.min.bytes", "16384").set("fetch.wait.max.ms", "10");
@@ -170,6 +175,12 @@ impl Options {
         config.set("max.partition.fetch.bytes", (ahead << 10).to_string());
         config.set("statistics.interval.ms", super::lag::INTERVAL.as_millis().to_string());
         self.overridden(config)
+    }
+
+    fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
+        config
     }
 
     fn overridden(&self, mut config: ClientConfig) -> ClientConfig {
@@ -233,9 +244,9 @@ mod tests {
     fn properties_override_what_is_chosen_here() {
         let options = with("linger.ms", "50");
         assert_eq!(options.producer().get("linger.ms"), Some("50"));
-        assert_eq!(options.consumer("g", 64).get("queued.max.messages.kbytes"), Some("256"));
+        assert_eq!(options.fetcher("g", 64).get("queued.max.messages.kbytes"), Some("256"));
         let new = with("group.protocol", "consumer");
-        assert_eq!(new.consumer("g", 1).get("session.timeout.ms"), None);
+        assert_eq!(new.member("g").get("session.timeout.ms"), None);
         assert_eq!(with("message.max.bytes", "1000000").max_record(), 1_000_000 - FRAMING);
     }
 }

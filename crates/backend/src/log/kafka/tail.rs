@@ -50,7 +50,7 @@ impl Tail {
     /// Begins with the first record that is written after this has returned.
     pub(super) async fn start(options: &Options, topic: &str, partitions: u16) -> Result<Tail, LogError> {
         // The name is never seen in Kafka, as nothing joins and nothing commits.
-        let mut config = options.consumer(&format!("{}tail", options.prefix), usize::from(partitions));
+        let mut config = options.fetcher(&format!("{}tail", options.prefix), usize::from(partitions));
         config.set("statistics.interval.ms", "0"); // nobody asks how far it is behind
         let (sender, changes) = mpsc::channel(QUEUE);
         let (ready, started) = oneshot::channel();
