@@ -1,134 +1,154 @@
 //! One connection, driven by the exchange that uses it.
+//!
+//! A client library's connection keeps a queue of requests and buffers of its own: some 20 KB that lie in memory for as
+//! long as an endpoint takes to answer, for thousands of attempts at a time. Here there is the request, until it is
+//! written, and what has come of the response.
 
 use std::future;
-use std::pin::{Pin, pin};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{self, HeaderValue};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use postrider_core::attempt::KEPT_BODY;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::fault::Fault;
+use crate::response::{Answered, Response, Step};
 use crate::stream::Stream;
 
-/// The largest head of a response, in bytes. hyper bounds its headers to 100 by itself.
-const MAX_HEAD: usize = 64 * 1024;
+/// Read at a time, in bytes. Most responses are smaller.
+const READ: usize = 4096;
 
-/// The most that is read of a response body, in bytes.
-const MAX_BODY: usize = 64 * 1024;
-
-/// Both halves of hyper's connection. Nothing is spawned: whoever holds it drives it, and dropping it closes it.
-pub(crate) struct Connection {
-    requests: http1::SendRequest<Full<Bytes>>,
-    /// None once it has ended.
-    io: Option<http1::Connection<TokioIo<Stream>, Full<Bytes>>>,
-    _open: Open,
+/// A request as it goes onto the wire.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Request line and headers, with the empty line that ends them.
+    pub(crate) head: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
-/// A response, judged by its status; the body is cut at [`KEPT_BODY`].
-pub(crate) struct Answered {
-    pub(crate) status: StatusCode,
-    pub(crate) retry_after: Option<HeaderValue>,
-    pub(crate) body: Bytes,
+/// Nothing is spawned: whoever holds it drives it, and dropping it closes it.
+pub(crate) struct Connection {
+    stream: Stream,
+    /// Another request may follow, as far as the last response said.
+    keeps: bool,
+    _open: Open,
 }
 
 /// Why an exchange came to nothing.
 pub(crate) enum Broken {
     /// The connection had ended before a byte of the request was written; here it is again.
-    Unsent(Box<Request<Full<Bytes>>>),
+    Unsent(Request),
     /// The receiver may have seen the request.
     Failed(Fault),
 }
 
 impl Connection {
-    /// Boxed, because it moves between exchanges and those who keep it, and is over a kilobyte.
-    pub(crate) async fn new(io: TokioIo<Stream>, open: Open) -> Result<Box<Connection>, Fault> {
-        let handshake = http1::Builder::new().max_buf_size(MAX_HEAD).max_header_size(MAX_HEAD).handshake(io).await;
-        let (requests, io) = handshake.map_err(|error| Fault::exchanging(&error))?;
-        Ok(Box::new(Connection { requests, io: Some(io), _open: open }))
+    pub(crate) fn new(stream: Stream, open: Open) -> Connection {
+        Connection { stream, keeps: true, _open: open }
     }
 
     /// Whether a request may be sent: the connection is open as far as we know, and nothing is under way on it.
     pub(crate) fn is_idle(&mut self) -> bool {
-        // Nobody waits for it now, so it should wake nobody.
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        self.io.is_some() && self.requests.is_ready()
+        let mut byte = [MaybeUninit::uninit(); 1];
+        // Nobody waits for it now, so it should wake nobody. Whatever comes unasked, its end included, makes it useless.
+        let cx = &mut Context::from_waker(Waker::noop());
+        self.keeps && Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte)).is_pending()
     }
 
-    /// Sends `request` and reads its response.
-    pub(crate) async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answered, Broken> {
-        let mut response = pin!(self.requests.try_send_request(request));
-        let response = future::poll_fn(|cx| {
-            self.drive(cx);
-            // Only driving can complete it, so it needs no wake-up of its own.
-            response.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-        });
-        let (head, body) = match response.await {
-            Ok(response) => response.into_parts(),
-            Err(mut error) => {
-                return Err(match error.take_message() {
-                    Some(request) => Broken::Unsent(Box::new(request)),
-                    None => Broken::Failed(Fault::exchanging(&error.into_error())),
-                });
+    /// Sends `request` and reads its response. Cancelled, it leaves the connection unusable.
+    pub(crate) async fn exchange(&mut self, request: Request) -> Result<Answered, Broken> {
+        self.keeps = false;
+        let sending = Sending::Writing { request, written: 0 };
+        let mut exchange = Exchange { stream: &mut self.stream, sending, response: Response::new() };
+        let answered = future::poll_fn(|cx| exchange.poll(cx)).await;
+        let Exchange { sending, response, .. } = exchange;
+        match (answered, sending) {
+            (Ok(()), sending) => {
+                let (answered, keeps) = response.answered();
+                self.keeps = keeps && matches!(sending, Sending::Sent);
+                Ok(answered)
             }
-        };
-        let body = self.read(body).await.map_err(|error| Broken::Failed(Fault::exchanging(&error)))?;
-        Ok(Answered { status: head.status, retry_after: head.headers.get(header::RETRY_AFTER).cloned(), body })
-    }
-
-    /// The beginning of `body`, once all of it has come; or the connection is closed because it is too long.
-    async fn read(&mut self, mut body: Incoming) -> Result<Bytes, hyper::Error> {
-        let mut kept = Vec::new();
-        let mut length = 0;
-        while let Some(chunk) = self.next_chunk(&mut body).await? {
-            let room = KEPT_BODY - kept.len();
-            kept.extend_from_slice(&chunk[..room.min(chunk.len())]);
-            length += chunk.len();
-            if length > MAX_BODY {
-                self.io = None;
-                break;
-            }
+            (Err(Stop::Unsent), Sending::Writing { request, .. }) => Err(Broken::Unsent(request)),
+            (Err(Stop::Unsent), _) => Err(Broken::Failed(Fault::ended())),
+            (Err(Stop::Failed(fault)), _) => Err(Broken::Failed(fault)),
         }
-        Ok(kept.into())
     }
+}
 
-    async fn next_chunk(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, hyper::Error> {
+/// A request and its response, each as far as it has come. Both go on at the same time: a receiver may answer, and stop
+/// reading, before it has the whole request.
+struct Exchange<'a> {
+    stream: &'a mut Stream,
+    sending: Sending,
+    response: Response,
+}
+
+enum Sending {
+    /// So many bytes of it are.
+    Writing {
+        request: Request,
+        written: usize,
+    },
+    /// Written, and on its way through TLS.
+    Flushing,
+    Sent,
+    /// The receiver takes no more of it; it may have answered before.
+    Refused,
+}
+
+enum Stop {
+    Unsent,
+    Failed(Fault),
+}
+
+impl Exchange<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
+        self.send(cx)?;
+        let mut space = [MaybeUninit::uninit(); READ];
         loop {
-            let frame = future::poll_fn(|cx| {
-                let mut quiet = Context::from_waker(Waker::noop());
-                // Asking tells hyper that there is room for more; then driving brings it.
-                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(&mut quiet) {
-                    return Poll::Ready(frame);
-                }
-                self.drive(cx);
-                Pin::new(&mut *body).poll_frame(&mut quiet)
-            });
-            match frame.await.transpose()?.map(Frame::into_data) {
-                None => return Ok(None),
-                Some(Ok(chunk)) => return Ok(Some(chunk)),
-                // Trailers say nothing to us.
-                Some(Err(_trailers)) => {}
+            let mut read = ReadBuf::uninit(&mut space);
+            if let Err(error) = ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut read)) {
+                return Poll::Ready(Err(Stop::Failed(Fault::exchanging(&error))));
+            }
+            if read.filled().is_empty() {
+                return Poll::Ready(if self.response.ended() { Ok(()) } else { Err(Stop::Failed(Fault::ended())) });
+            }
+            match self.response.take(read.filled()) {
+                Ok(Step::More) => {}
+                Ok(Step::Whole) => return Poll::Ready(Ok(())),
+                Err(malformed) => return Poll::Ready(Err(Stop::Failed(Fault::malformed(&malformed)))),
             }
         }
     }
 
-    /// Lets the connection read and write as far as it can; whatever waits for it is then resolved or woken later.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        let Some(io) = &mut self.io else { return };
-        if let Poll::Ready(end) = Pin::new(io).poll(cx) {
-            if let Err(error) = end {
-                // Nobody asked: an error that concerns a request is given to that request.
-                tracing::debug!(%error, "a connection ended");
+    /// Sends as far as it goes. Errors: the connection had ended before.
+    fn send(&mut self, cx: &mut Context<'_>) -> Result<(), Stop> {
+        let mut stream = Pin::new(&mut *self.stream);
+        while let Sending::Writing { request: Request { head, body }, written } = &mut self.sending {
+            let parts = [IoSlice::new(&head[(*written).min(head.len())..]), IoSlice::new(&body[written.saturating_sub(head.len())..])];
+            match stream.as_mut().poll_write_vectored(cx, &parts) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    *written += count;
+                    if *written == head.len() + body.len() {
+                        self.sending = Sending::Flushing;
+                    }
+                }
+                // Within TLS something may have been written all the same.
+                Poll::Ready(_) if *written == 0 && stream.is_plain() => return Err(Stop::Unsent),
+                Poll::Ready(_) => self.sending = Sending::Refused,
             }
-            self.io = None;
         }
+        if matches!(self.sending, Sending::Flushing)
+            && let Poll::Ready(flushed) = stream.poll_flush(cx)
+        {
+            self.sending = if flushed.is_ok() { Sending::Sent } else { Sending::Refused };
+        }
+        Ok(())
     }
 }
 

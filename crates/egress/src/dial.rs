@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
-use hyper_util::rt::TokioIo;
 use postrider_core::attempt::Failure;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -51,14 +50,13 @@ impl Dialer {
     }
 
     /// A new connection to `place`. `connect_timeout` is for TCP, over all its addresses; `deadline` for everything.
-    pub(crate) async fn dial(&self, place: &Place, connect_timeout: Duration, deadline: Deadline) -> Result<TokioIo<Stream>, Fault> {
+    pub(crate) async fn dial(&self, place: &Place, connect_timeout: Duration, deadline: Deadline) -> Result<Stream, Fault> {
         let addresses = self.permitted(place, deadline).await?;
         let stream = connect(&addresses, place.port, deadline.at_most(connect_timeout)).await?;
-        let stream = match &place.tls {
-            None => Stream::Plain(stream),
-            Some(name) => self.shake_hands(stream, name.clone(), deadline).await?,
-        };
-        Ok(TokioIo::new(stream))
+        match &place.tls {
+            None => Ok(Stream::Plain(stream)),
+            Some(name) => self.shake_hands(stream, name.clone(), deadline).await,
+        }
     }
 
     /// The addresses of `place` that deliveries may reach; at least one.

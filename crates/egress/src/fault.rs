@@ -8,6 +8,8 @@ use std::time::Duration;
 use postrider_core::attempt::Failure;
 use tokio::time::{Instant, timeout_at};
 
+use crate::response::Malformed;
+
 /// A failed attempt. `detail` tells nothing of our network: no resolved address, no name server.
 #[derive(Debug)]
 pub(crate) struct Fault {
@@ -47,16 +49,19 @@ impl Fault {
         Fault::new(Failure::Tls, detail)
     }
 
-    pub(crate) fn exchanging(error: &hyper::Error) -> Fault {
-        if let Some(words) = cause::<rustls::Error>(error) {
-            return Fault::new(Failure::Tls, format!("TLS failed: {words}"));
+    /// Reading or writing failed.
+    pub(crate) fn exchanging(error: &io::Error) -> Fault {
+        match cause::<rustls::Error>(error) {
+            Some(words) => Fault::new(Failure::Tls, format!("TLS failed: {words}")),
+            None => Fault::ended(),
         }
-        // A malformed body is reported as an error of reading, told apart by its kind.
-        let malformed =
-            cause::<io::Error>(error).is_some_and(|error| matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData));
-        if error.is_parse() || malformed {
-            return Fault::new(Failure::Protocol, format!("the answer can't be read as HTTP/1.1: {error}"));
-        }
+    }
+
+    pub(crate) fn malformed(what: &Malformed) -> Fault {
+        Fault::new(Failure::Protocol, format!("the answer can't be read as HTTP/1.1: {what}"))
+    }
+
+    pub(crate) fn ended() -> Fault {
         Fault::new(Failure::Closed, "the receiver closed the connection before its answer was complete")
     }
 }

@@ -1,23 +1,65 @@
 //! The headers of a delivery: what receivers verify and dispatch by.
 
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use std::fmt;
+use std::io::Write as _;
+
+use http::header::{HeaderName, HeaderValue};
 use postrider_core::sign::Signer;
 
 /// Names that belong to the connection.
 const RESERVED: [&str; 10] =
     ["host", "content-length", "content-type", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive"];
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("Postrider/", env!("CARGO_PKG_VERSION")));
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const X_SIGNATURE: HeaderName = HeaderName::from_static("x-webhook-signature");
-const X_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
-const X_EVENT: HeaderName = HeaderName::from_static("x-webhook-event");
-const X_ATTEMPT: HeaderName = HeaderName::from_static("x-webhook-attempt");
-const X_CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What every delivery begins with.
+const SAME: &str = concat!("content-type: application/json\r\nuser-agent: Postrider/", env!("CARGO_PKG_VERSION"), "\r\n");
+/// What the lines of one delivery take up, beside what the endpoint's owner adds.
+const TYPICAL: usize = 640;
+
+/// Headers as they go onto the wire. None of them is the connection's, none holds the end of a line.
+#[derive(Clone, Default)]
+pub struct Headers {
+    /// Each `name: value` with its end.
+    lines: Vec<u8>,
+}
+
+impl Headers {
+    /// What an endpoint's owner adds to each delivery. What may not be set, or is no header, is left out.
+    pub fn of_owner<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Headers {
+        let mut headers = Headers::default();
+        for (name, value) in given {
+            if let Some(name) = HeaderName::from_bytes(name.as_bytes()).ok().filter(may_be_set)
+                && let Ok(value) = HeaderValue::from_str(value)
+            {
+                headers.push(name.as_str(), value.as_bytes());
+            }
+        }
+        headers
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let text = std::str::from_utf8(&self.lines).unwrap_or_default();
+        text.split_terminator("\r\n").filter_map(|line| line.split_once(": "))
+    }
+
+    pub(crate) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+
+    /// Adds a value that a header can carry.
+    fn push(&mut self, name: &str, value: &[u8]) {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            self.lines.extend_from_slice(part);
+        }
+    }
+}
+
+/// By name only: an owner's header is often a credential.
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 /// What the headers of one attempt say.
 #[derive(Clone, Copy, Debug)]
@@ -38,31 +80,30 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
-/// Signs a message and names it; starts from the endpoint's `own` headers, which never override these.
-pub fn delivery_headers(signer: &Signer, message: &Message<'_>, own: &HeaderMap) -> HeaderMap {
-    let signatures = signer.sign(message.id, message.timestamp, message.body);
-    let timestamp = HeaderValue::from(message.timestamp);
-    let mut headers = HeaderMap::with_capacity(12 + own.len());
-    headers.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
-    headers.insert(CONTENT_TYPE, JSON);
-    headers.insert(USER_AGENT, AGENT);
-    headers.insert(WEBHOOK_TIMESTAMP, timestamp.clone());
-    headers.insert(X_TIMESTAMP, timestamp);
-    headers.insert(X_ATTEMPT, HeaderValue::from(message.attempt));
+/// Signs a message and names it, and adds what the endpoint's owner wants.
+pub fn delivery_headers(signer: &Signer, message: &Message<'_>, own: &Headers) -> Headers {
+    let Message { id, timestamp, attempt, .. } = message;
+    let signatures = signer.sign(id, *timestamp, message.body);
+    let mut headers = Headers { lines: Vec::with_capacity(TYPICAL + own.lines.len()) };
+    headers.lines.extend_from_slice(SAME.as_bytes());
+    let numbers =
+        write!(headers.lines, "webhook-timestamp: {timestamp}\r\nx-webhook-timestamp: {timestamp}\r\nx-webhook-attempt: {attempt}\r\n");
+    numbers.expect("memory takes what is written");
     // What a header can't carry (it can only come from a correlation id outside ASCII) is left out rather than altered.
     let texts = [
-        (WEBHOOK_ID, Some(message.id)),
-        (WEBHOOK_SIGNATURE, Some(signatures.standard.as_str())),
-        (X_SIGNATURE, Some(signatures.plain.as_str())),
-        (X_EVENT, Some(message.kind)),
-        (X_CORRELATION, message.correlation_id),
-        (TRACEPARENT, message.traceparent),
+        ("webhook-id", Some(*id)),
+        ("webhook-signature", Some(signatures.standard.as_str())),
+        ("x-webhook-signature", Some(signatures.plain.as_str())),
+        ("x-webhook-event", Some(message.kind)),
+        ("x-correlation-id", message.correlation_id),
+        ("traceparent", message.traceparent),
     ];
     for (name, text) in texts {
-        if let Some(Ok(value)) = text.map(HeaderValue::from_str) {
-            headers.insert(name, value);
+        if let Some(text) = text.filter(|text| text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))) {
+            headers.push(name, text.as_bytes());
         }
     }
+    headers.lines.extend_from_slice(&own.lines);
     headers
 }
 
@@ -71,4 +112,46 @@ pub fn may_be_set(name: &HeaderName) -> bool {
     let name = name.as_str();
     let ours = name.starts_with("webhook-") || name.starts_with("x-webhook-") || name == "x-correlation-id" || name == "traceparent";
     !ours && name != "user-agent" && !RESERVED.contains(&name) && !name.starts_with("proxy-")
+}
+
+#[cfg(test)]
+mod tests {
+    use postrider_core::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn nothing_that_comes_from_outside_can_end_a_line_or_take_a_place_of_ours() {
+        let own = Headers::of_owner([
+            ("X-Mine", "2"),
+            ("authorization", "Bearer geheim"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+            ("Webhook-Id", "mine"),
+            ("host", "elsewhere.example"),
+            ("x-ends", "a\r\nb: c"),
+            ("x ends", "a"),
+            ("x-delete", "\u{7f}"),
+        ]);
+        let names: Vec<_> = own.iter().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(own.iter().next(), Some(("x-mine", "2")));
+        assert_eq!(names, ["x-mine", "authorization"], "{own:?}");
+        assert!(!format!("{own:?}").contains("geheim"));
+
+        let signer = Signer::new(&Secret::new("whsec_AAAA".to_owned()), []);
+        let message = |correlation_id, traceparent| Message {
+            id: "dlv_1",
+            timestamp: 7,
+            kind: "a.b",
+            attempt: 2,
+            correlation_id: Some(correlation_id),
+            traceparent: Some(traceparent),
+            body: b"{}",
+        };
+        let headers = delivery_headers(&signer, &message("a\r\nb: c", "ä"), &own);
+        let found = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
+        assert_eq!((found("x-correlation-id"), found("traceparent"), found("b")), (None, None, None));
+        assert_eq!((found("webhook-id"), found("x-webhook-attempt"), found("x-webhook-timestamp")), (Some("dlv_1"), Some("2"), Some("7")));
+        assert!(headers.lines().ends_with(b"x-mine: 2\r\nauthorization: Bearer geheim\r\n"));
+    }
 }

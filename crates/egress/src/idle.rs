@@ -32,7 +32,7 @@ struct Shelf {
 }
 
 struct Waiting {
-    connection: Box<Connection>,
+    connection: Connection,
     origin: Origin,
     since: Instant,
 }
@@ -48,7 +48,7 @@ impl Idle {
     }
 
     /// A connection to `origin` that is still open as far as we know. Those found closed are dropped.
-    pub(crate) fn take(&self, origin: &Origin) -> Option<Box<Connection>> {
+    pub(crate) fn take(&self, origin: &Origin) -> Option<Connection> {
         let mut shelf = self.shelf();
         while let Some(ticket) = shelf.by_origin.get(origin).and_then(|tickets| tickets.back().copied()) {
             let mut connection = shelf.remove(ticket)?;
@@ -60,7 +60,7 @@ impl Idle {
     }
 
     /// Keeps `connection` for the next request to `origin`, if it can be used again and there is room.
-    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, mut connection: Box<Connection>) {
+    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, mut connection: Connection) {
         if !connection.is_idle() || self.max == 0 {
             return;
         }
@@ -120,11 +120,13 @@ impl Shelf {
         self.waiting.insert(ticket, waiting);
     }
 
-    fn remove(&mut self, ticket: u64) -> Option<Box<Connection>> {
+    fn remove(&mut self, ticket: u64) -> Option<Connection> {
         let Waiting { connection, origin, .. } = self.waiting.remove(&ticket)?;
         if let Some(tickets) = self.by_origin.get_mut(&origin) {
-            // Nearly always the last or the first of a few.
-            tickets.retain(|other| *other != ticket);
+            // Nearly always the last or the first.
+            if tickets.pop_back_if(|last| *last == ticket).is_none() {
+                tickets.retain(|other| *other != ticket);
+            }
             if tickets.is_empty() {
                 self.by_origin.remove(&origin);
             }

@@ -17,6 +17,7 @@ mod guard;
 mod headers;
 mod idle;
 mod options;
+mod response;
 mod retry_after;
 mod sender;
 mod stream;
@@ -24,7 +25,7 @@ mod target;
 mod tls;
 
 pub use guard::Guard;
-pub use headers::{Message, delivery_headers, may_be_set};
+pub use headers::{Headers, Message, delivery_headers, may_be_set};
 pub use options::{EgressError, Options};
 pub use sender::{Post, Sender};
 pub use target::{MAX_URL, Target, UrlError, check_url};

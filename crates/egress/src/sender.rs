@@ -5,26 +5,26 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use postrider_core::attempt::{Answer, Failure, Report};
 use postrider_core::time::{Millis, Time};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::connection::{Answered, Broken, Connection, Open};
+use crate::connection::{Broken, Connection, Open};
 use crate::dial::Dialer;
 use crate::fault::{Deadline, Fault};
+use crate::headers::Headers;
 use crate::idle::Idle;
 use crate::options::{EgressError, Options};
+use crate::response::Answered;
 use crate::retry_after;
 use crate::target::Target;
 
 /// What to post, and how long it may take.
 #[derive(Clone, Debug)]
 pub struct Post {
-    /// All headers but `host` and `content-length`, which the sender sets. It removes `connection`,
-    /// `transfer-encoding`, `upgrade` and `expect`.
-    pub headers: HeaderMap,
+    /// All headers but `host` and `content-length`, which the sender sets.
+    pub headers: Headers,
     /// The body, sent as it is.
     pub body: Bytes,
     /// How long connecting over TCP may take, over all addresses of the receiver.
@@ -70,7 +70,7 @@ impl Sender {
         let (answer, body) = match self.exchange(target, request, began).await {
             Ok(Answered { status, retry_after, body }) => {
                 let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
-                (Answer::Status { code: status.as_u16(), retry_after }, body)
+                (Answer::Status { code: status, retry_after }, body)
             }
             Err(Fault { failure, detail }) => (Answer::Failed { failure, detail }, Bytes::new()),
         };
@@ -86,7 +86,7 @@ impl Sender {
     async fn exchange(&self, target: &Target, post: Post, began: Instant) -> Result<Answered, Fault> {
         let deadline = Deadline::new(began, post.timeout);
         let _permit = self.permit(deadline).await?;
-        let mut request = target.request(post.headers, post.body);
+        let mut request = target.request(&post.headers, post.body);
         loop {
             let kept = self.idle.take(target.origin());
             let fresh = kept.is_none();
@@ -100,7 +100,7 @@ impl Sender {
                     self.idle.put(target.origin(), connection);
                     return Ok(answered);
                 }
-                Err(Broken::Unsent(back)) if !fresh => request = *back,
+                Err(Broken::Unsent(back)) if !fresh => request = back,
                 Err(Broken::Unsent(_)) => {
                     return Err(Fault::new(Failure::Closed, "the receiver closed the connection before the request was sent"));
                 }
@@ -120,10 +120,10 @@ impl Sender {
         Ok(permit)
     }
 
-    async fn connect(&self, target: &Target, timeout: Duration, deadline: Deadline) -> Result<Box<Connection>, Fault> {
+    async fn connect(&self, target: &Target, timeout: Duration, deadline: Deadline) -> Result<Connection, Fault> {
         while self.open_connections() >= self.max_connections && self.idle.close_oldest() {}
         let open = Open::count(&self.open);
-        let io = self.dialer.dial(target.origin().place(), timeout, deadline).await?;
-        Connection::new(io, open).await
+        let stream = self.dialer.dial(target.origin().place(), timeout, deadline).await?;
+        Ok(Connection::new(stream, open))
     }
 }

@@ -5,17 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Method, Request, Uri};
+use http::Uri;
+use http::header::HeaderValue;
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
+use crate::connection::Request;
+use crate::headers::Headers;
+
 /// The longest URL that is accepted, in bytes.
 pub const MAX_URL: usize = 2048;
-
-/// What only the connection itself may say. A given one is taken out: it could change where a request ends.
-const OURS: [HeaderName; 4] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE, header::EXPECT];
 
 /// A checked URL; cheap to clone. Make it once per endpoint with [`check_url`].
 #[derive(Clone, Debug)]
@@ -27,6 +26,8 @@ struct Parts {
     host: HeaderValue,
     /// Path and query, as they go onto the request line.
     path: Uri,
+    /// The request line and `host`, as every request begins.
+    begin: Vec<u8>,
 }
 
 /// What connections are kept by.
@@ -89,22 +90,23 @@ pub fn check_url(text: &str) -> Result<Target, UrlError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(UrlError::UserInfo);
     }
-    let host = match url.host().ok_or(UrlError::Host)? {
+    let address = match url.host().ok_or(UrlError::Host)? {
         Host::Ipv4(address) => Address::Literal(address.into()),
         Host::Ipv6(address) => Address::Literal(address.into()),
         Host::Domain(name) => Address::Name(name.to_owned()),
     };
     let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(UrlError::Port)?;
-    let tls = secure.then(|| server_name(&host)).transpose()?;
+    let tls = secure.then(|| server_name(&address)).transpose()?;
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    Ok(Target(Arc::new(Parts {
-        host: HeaderValue::from_str(&host_header(&url)).map_err(|_| UrlError::Host)?,
-        path: Uri::try_from(path).map_err(|_| UrlError::Path)?,
-        origin: Origin(Arc::new(Place { host, port, tls })),
-    })))
+    let host = HeaderValue::from_str(&host_header(&url)).map_err(|_| UrlError::Host)?;
+    let path = Uri::try_from(path).map_err(|_| UrlError::Path)?;
+    let mut begin = format!("POST {path} HTTP/1.1\r\nhost: ").into_bytes();
+    begin.extend_from_slice(host.as_bytes());
+    begin.extend_from_slice(b"\r\n");
+    Ok(Target(Arc::new(Parts { begin, host, path, origin: Origin(Arc::new(Place { host: address, port, tls })) })))
 }
 
 fn server_name(host: &Address) -> Result<ServerName<'static>, UrlError> {
@@ -130,17 +132,9 @@ impl Target {
     }
 
     /// The request that posts `body` here.
-    pub(crate) fn request(&self, mut headers: HeaderMap, body: Bytes) -> Request<Full<Bytes>> {
-        for name in &OURS {
-            headers.remove(name);
-        }
-        headers.insert(header::HOST, self.0.host.clone());
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.0.path.clone();
-        *request.headers_mut() = headers;
-        request
+    pub(crate) fn request(&self, headers: &Headers, body: Bytes) -> Request {
+        let end = format!("content-length: {}\r\n\r\n", body.len());
+        Request { head: [&self.0.begin, headers.lines(), end.as_bytes()].concat(), body }
     }
 }
 
@@ -218,16 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_frame_the_request_are_ours() {
-        let mut headers = HeaderMap::new();
-        headers.insert("transfer-encoding", HeaderValue::from_static("chunked"));
-        headers.insert("content-length", HeaderValue::from_static("1"));
-        headers.insert("host", HeaderValue::from_static("elsewhere.example"));
-        headers.insert("x-mine", HeaderValue::from_static("1"));
-        let request = check_url("http://a.example/").unwrap().request(headers, Bytes::new());
-        assert_eq!(request.headers()["host"], "a.example");
-        assert_eq!(request.headers()["content-length"], "0");
-        assert_eq!(request.headers()["x-mine"], "1");
-        assert_eq!(request.headers().len(), 3);
+    fn a_request_is_framed_by_its_target() {
+        let headers = Headers::of_owner([("x-mine", "1")]);
+        let request = check_url("http://a.example/b?c").unwrap().request(&headers, Bytes::from_static(b"{}"));
+        let head = "POST /b?c HTTP/1.1\r\nhost: a.example\r\nx-mine: 1\r\ncontent-length: 2\r\n\r\n";
+        assert_eq!((request.head, &request.body[..]), (head.into(), b"{}".as_slice()));
     }
 }

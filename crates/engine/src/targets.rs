@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use postrider_backend::directory::Directory;
 use postrider_backend::store::StoreError;
 use postrider_core::endpoint::{Endpoint, Policy};
 use postrider_core::id::EndpointId;
 use postrider_core::sign::Signer;
 use postrider_core::time::{Millis, Time};
-use postrider_egress::{Target, check_url};
+use postrider_egress::{Headers, Target, check_url};
 
 /// Endpoints kept ready; beyond it all are forgotten and made again as they are met.
 const MOST: usize = 65_536;
@@ -24,7 +23,7 @@ const FRESH: Millis = Millis::from_secs(60);
 pub(crate) struct Prepared {
     pub(crate) target: Target,
     pub(crate) signer: Signer,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Headers,
     /// When it is made anew: the older of two secrets is no longer used, or a change may have been missed.
     expires: Time,
 }
@@ -50,16 +49,10 @@ impl Targets {
     pub(crate) fn prepare(&self, endpoint: &Endpoint, now: Time) -> Option<Rc<Prepared>> {
         let target = check_url(&endpoint.url).ok()?;
         let previous = endpoint.previous.as_ref().filter(|previous| previous.expires_at > now);
-        let own = endpoint.headers.iter().filter_map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            let mut value = HeaderValue::from_str(value).ok()?;
-            value.set_sensitive(true); // an owner's header is often a credential
-            Some((name, value))
-        });
         let prepared = Rc::new(Prepared {
             target,
             signer: Signer::new(&endpoint.secret, previous.map(|previous| &previous.secret)),
-            headers: own.collect(),
+            headers: Headers::of_owner(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
             expires: previous.map_or(now + FRESH, |previous| previous.expires_at.min(now + FRESH)),
         });
         let mut ready = self.ready.borrow_mut();

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use postrider_core::endpoint::{DEFAULT_TIMEOUT, Endpoint};
@@ -13,7 +12,7 @@ use postrider_core::id::DeliveryId;
 use postrider_core::pattern::{MAX_TYPE, Pattern, check_type};
 use postrider_core::sign::Signer;
 use postrider_core::time::{Millis, Time};
-use postrider_egress::{Message, Post, Sender, check_url, delivery_headers};
+use postrider_egress::{Headers, Message, Post, Sender, check_url, delivery_headers};
 use postrider_ingest::{Submission, clock};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -88,7 +87,10 @@ pub(crate) async fn test(State(api): State<Api>, id: Id, request: Request) -> Re
     let delivery = DeliveryId { event: api.ids.next(now), endpoint: endpoint.id };
     let body = Bytes::from(sample_body(delivery, &kind, &data, now));
     let headers = sign(&endpoint, delivery, &kind, &body, now);
-    let sent = Sent { headers: readable(&headers), body: String::from_utf8_lossy(&body).into_owned() };
+    let sent = Sent {
+        headers: headers.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    };
 
     let target =
         check_url(&endpoint.url).map_err(|error| Problem::new(Kind::Conflict, format!("the endpoint's URL can't be used: {error}")))?;
@@ -135,17 +137,10 @@ fn sample_body(delivery: DeliveryId, kind: &str, data: &RawValue, now: Time) -> 
     event.body(&delivery.event.to_string(), &event.created_at(now))
 }
 
-fn sign(endpoint: &Endpoint, delivery: DeliveryId, kind: &str, body: &[u8], now: Time) -> HeaderMap {
+fn sign(endpoint: &Endpoint, delivery: DeliveryId, kind: &str, body: &[u8], now: Time) -> Headers {
     let previous = endpoint.previous.as_ref().filter(|previous| previous.expires_at > now).map(|previous| &previous.secret);
-    let own = endpoint
-        .headers
-        .iter()
-        .filter_map(|(name, value)| Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?)));
+    let own = Headers::of_owner(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let message =
         Message { id: &delivery.to_string(), timestamp: now.0 / 1000, kind, attempt: 1, correlation_id: None, traceparent: None, body };
-    delivery_headers(&Signer::new(&endpoint.secret, previous), &message, &own.collect())
-}
-
-fn readable(headers: &HeaderMap) -> BTreeMap<String, String> {
-    headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    delivery_headers(&Signer::new(&endpoint.secret, previous), &message, &own)
 }

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::HeaderMap;
 use postrider_core::attempt::{Answer, Failure, Report};
 use postrider_core::time::Time;
-use postrider_egress::{Options, Post, Sender, Target, check_url};
+use postrider_egress::{Headers, Options, Post, Sender, Target, check_url};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -142,7 +141,7 @@ pub(crate) fn post() -> Post {
 }
 
 pub(crate) fn post_within(timeout: Duration) -> Post {
-    Post { headers: HeaderMap::new(), body: Bytes::from_static(b"{\"id\":1}"), connect_timeout: Duration::from_secs(5), timeout }
+    Post { headers: Headers::default(), body: Bytes::from_static(b"{\"id\":1}"), connect_timeout: Duration::from_secs(5), timeout }
 }
 
 #[track_caller]

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::HeaderValue;
 use postrider_core::attempt::{Answer, KEPT_BODY};
 use postrider_core::time::Millis;
+use postrider_egress::Headers;
 
 use crate::receiver::{NOW, OK, Receiver, assert_status, post, sender, target};
 
@@ -25,12 +25,10 @@ async fn the_request_is_what_was_given_and_its_framing() {
     })
     .await;
     let mut post = post();
-    post.headers.insert("webhook-id", HeaderValue::from_static("dlv_1"));
-    post.headers.insert("transfer-encoding", HeaderValue::from_static("chunked"));
+    post.headers = Headers::of_owner([("x-mine", "1"), ("transfer-encoding", "chunked")]);
     let url = format!("http://{}/a/b?c=d#e", receiver.address);
     assert_status(&sender().send(&target(&url), post, NOW).await, 200);
-    let expected =
-        format!("POST /a/b?c=d HTTP/1.1\r\nwebhook-id: dlv_1\r\nhost: {}\r\ncontent-length: 8\r\n\r\n{{\"id\":1}}", receiver.address);
+    let expected = format!("POST /a/b?c=d HTTP/1.1\r\nhost: {}\r\nx-mine: 1\r\ncontent-length: 8\r\n\r\n{{\"id\":1}}", receiver.address);
     assert_eq!(*seen.lock().unwrap(), [expected]);
 }
 
