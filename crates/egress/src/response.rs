@@ -269,7 +269,8 @@ impl Frame {
                 }
             } else if is("transfer-encoding") {
                 frame.is_coded = true;
-                frame.is_chunked = elements(header.value).last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+                let codings = elements(header.value).filter(|coding| !coding.is_empty());
+                frame.is_chunked = codings.last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
             } else if is("connection") {
                 frame.says_close |= elements(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
                 frame.says_keep |= elements(header.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
@@ -312,7 +313,7 @@ fn is_empty_line(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, Chunked\r\n\r\n";
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, Chunked,\r\n\r\n";
 
     /// Feeds `text` in pieces of `piece` bytes.
     fn read_in(text: &[u8], piece: usize) -> Result<(Step, Response), Malformed> {
