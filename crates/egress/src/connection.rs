@@ -10,7 +10,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,8 +22,7 @@ use crate::stream::Stream;
 /// Read at a time, in bytes. Most responses are smaller.
 const READ: usize = 4096;
 
-/// A request as it goes onto the wire.
-#[derive(Debug)]
+/// A request as it goes onto the wire. Without `Debug`: an owner's header is often a credential.
 pub(crate) struct Request {
     /// Request line and headers, with the empty line that ends them.
     pub(crate) head: Vec<u8>,
@@ -33,7 +32,6 @@ pub(crate) struct Request {
 /// Nothing is spawned: whoever holds it drives it, and dropping it closes it.
 pub(crate) struct Connection {
     stream: Stream,
-    /// Another request may follow, as far as the last response said.
     keeps: bool,
     _open: Open,
 }
@@ -51,12 +49,14 @@ impl Connection {
         Connection { stream, keeps: true, _open: open }
     }
 
-    /// Whether a request may be sent: the connection is open as far as we know, and nothing is under way on it.
+    /// Whether another request may follow, as far as the last response said.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Whether a request may be sent now. Whatever came unasked, its end included, makes a connection useless.
     pub(crate) fn is_idle(&mut self) -> bool {
-        let mut byte = [MaybeUninit::uninit(); 1];
-        // Nobody waits for it now, so it should wake nobody. Whatever comes unasked, its end included, makes it useless.
-        let cx = &mut Context::from_waker(Waker::noop());
-        self.keeps && Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::uninit(&mut byte)).is_pending()
+        self.keeps && self.stream.is_quiet()
     }
 
     /// Sends `request` and reads its response. Cancelled, it leaves the connection unusable.
@@ -165,5 +165,27 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_comes_back_where_not_a_byte_of_it_could_be_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        SockRef::from(&stream).shutdown(Shutdown::Write).unwrap();
+        let mut connection = Connection::new(Stream::Plain(stream), Open::count(&Arc::default()));
+        let request = Request { head: b"POST".to_vec(), body: Bytes::from_static(b"{}") };
+        let Err(Broken::Unsent(back)) = connection.exchange(request).await else { panic!("it was not given back") };
+        assert_eq!((back.head.as_slice(), &back.body[..]), (b"POST".as_slice(), b"{}".as_slice()));
+        assert!(!connection.is_idle());
     }
 }

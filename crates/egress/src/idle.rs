@@ -60,8 +60,8 @@ impl Idle {
     }
 
     /// Keeps `connection` for the next request to `origin`, if it can be used again and there is room.
-    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, mut connection: Connection) {
-        if !connection.is_idle() || self.max == 0 {
+    pub(crate) fn put(self: &Arc<Self>, origin: &Origin, connection: Connection) {
+        if !connection.keeps() || self.max == 0 {
             return;
         }
         let mut shelf = self.shelf();

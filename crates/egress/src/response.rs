@@ -18,6 +18,10 @@ const MAX_CHUNK_LINE: usize = 4 * 1024;
 const PROTOCOL: &[u8] = b"HTTP/1.";
 /// The most that is read of a response body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
+/// The most that is read in all: interim responses, what lies between chunks and trailers included.
+const MAX_ALL: usize = 256 * 1024;
+/// The longest `Retry-After` that is looked at, in bytes; a date has 29.
+const MAX_RETRY_AFTER: usize = 64;
 
 /// What has come of a response so far.
 pub(crate) struct Response {
@@ -29,6 +33,8 @@ pub(crate) struct Response {
     kept: Vec<u8>,
     /// Of the body, in bytes.
     length: usize,
+    /// In all, in bytes.
+    taken: usize,
     /// Whether another request may follow on the connection.
     keeps: bool,
 }
@@ -80,6 +86,8 @@ pub(crate) enum Malformed {
     Status(u16),
     #[error("its head is too large")]
     LargeHead,
+    #[error("it does not end")]
+    Endless,
     #[error("its content-length is no number, or several")]
     Length,
     #[error("a chunk of its body has no size, or does not end where it should")]
@@ -89,11 +97,16 @@ pub(crate) enum Malformed {
 impl Response {
     pub(crate) fn new() -> Response {
         let state = State::Head { line: 0 };
-        Response { state, pending: Vec::new(), status: 0, retry_after: None, kept: Vec::new(), length: 0, keeps: false }
+        Response { state, pending: Vec::new(), status: 0, retry_after: None, kept: Vec::new(), length: 0, taken: 0, keeps: false }
     }
 
     /// Takes in what came. Errors: it can't be read; the connection is of no more use then.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Result<Step, Malformed> {
+        self.taken = self.taken.saturating_add(bytes.len());
+        if self.taken > MAX_ALL {
+            self.cut();
+            return if self.status == 0 { Err(Malformed::Endless) } else { Ok(Step::Whole) };
+        }
         loop {
             match self.state {
                 State::Whole => {
@@ -148,9 +161,14 @@ impl Response {
     fn follow(&mut self, state: State) {
         self.state = state;
         if self.length > MAX_BODY {
-            self.state = State::Whole;
-            self.keeps = false;
+            self.cut();
         }
+    }
+
+    /// Reads no more of it.
+    fn cut(&mut self) {
+        self.state = State::Whole;
+        self.keeps = false;
     }
 
     /// Takes up to `left` bytes of the body; how many are still to come.
@@ -192,9 +210,12 @@ impl Response {
             return Ok(());
         }
         if is_empty_line(&self.pending[line..]) {
-            let head = mem::take(&mut self.pending);
-            // An empty line before the first is passed over (RFC 9112, section 2.2).
-            self.state = if line == 0 { State::Head { line } } else { self.read(&head)? };
+            if line == 0 {
+                self.pending.clear(); // before the first it is passed over (RFC 9112, section 2.2)
+            } else {
+                let head = mem::take(&mut self.pending);
+                self.state = self.read(&head)?;
+            }
         } else {
             self.state = State::Head { line: self.pending.len() };
         }
@@ -223,8 +244,10 @@ impl Response {
         }
         let frame = Frame::of(response.headers)?;
         self.retry_after = frame.retry_after;
-        self.keeps = if minor == 0 { frame.says_keep } else { !frame.says_close };
+        self.keeps = !frame.says_close && (minor == 1 || frame.says_keep);
         if matches!(status, 204 | 304) {
+            // It has no body. One that is announced may come all the same.
+            self.keeps &= !frame.is_coded && frame.length.unwrap_or(0) == 0;
             return Ok(State::Whole);
         }
         // RFC 9112, section 6.3. Where both are given the receiver may have been deceived, and with HTTP/1.0 nobody
@@ -268,13 +291,14 @@ impl Frame {
                     }
                 }
             } else if is("transfer-encoding") {
-                frame.is_coded = true;
-                let codings = elements(header.value).filter(|coding| !coding.is_empty());
-                frame.is_chunked = codings.last().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+                if let Some(last) = elements(header.value).filter(|coding| !coding.is_empty()).last() {
+                    frame.is_coded = true;
+                    frame.is_chunked = last.eq_ignore_ascii_case(b"chunked");
+                }
             } else if is("connection") {
                 frame.says_close |= elements(header.value).any(|option| option.eq_ignore_ascii_case(b"close"));
                 frame.says_keep |= elements(header.value).any(|option| option.eq_ignore_ascii_case(b"keep-alive"));
-            } else if is("retry-after") && frame.retry_after.is_none() {
+            } else if is("retry-after") && frame.retry_after.is_none() && header.value.len() <= MAX_RETRY_AFTER {
                 frame.retry_after = std::str::from_utf8(header.value).ok().map(str::to_owned);
             }
         }
@@ -351,7 +375,10 @@ mod tests {
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: x, Close\r\n\r\nok", 200, "ok", false),
             ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 200, "ok", false),
             ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\nok", 200, "ok", true),
-            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", 304, "", true),
+            ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive, close\r\n\r\nok", 200, "ok", false),
+            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 0\r\n\r\n", 304, "", true),
+            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", 304, "", false),
+            ("HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n", 204, "", false),
             ("HTTP/1.1 101 Go\r\ncontent-length: 9\r\n\r\n", 101, "", false),
             ("HTTP/1.1 102 Wait\r\ncontent-length: 9\r\n\r\nHTTP/1.1 204 No\r\n\r\n", 204, "", true),
             (&chunked("2\r\nok\r\n0\r\n\r\n"), 200, "ok", true),
@@ -400,7 +427,7 @@ mod tests {
             format!("{CHUNKED}1\r\nokay\r\n"),
             format!("{CHUNKED}1;{}\r\n", "x".repeat(MAX_CHUNK_LINE)),
             format!("{CHUNKED}0\r\n{}", "a: b\r\n".repeat(MAX_HEAD / 6 + 1)),
-            "a: b\r\n".repeat(MAX_HEAD),
+            format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(MAX_HEAD / 6 + 1)),
         ] {
             assert!(read(&text).is_err(), "{:?}", &text[..text.len().min(80)]);
         }
@@ -415,6 +442,25 @@ mod tests {
         let (step, response) = read_in(format!("HTTP/1.1 200 OK\r\ncontent-length: 9999999\r\n\r\n{long}x").as_bytes(), 4096).unwrap();
         let (answered, keeps) = response.answered();
         assert_eq!((step, answered.body.len(), keeps), (Step::Whole, KEPT_BODY, false));
+    }
+
+    #[test]
+    fn what_does_not_end_is_given_up_before_it_costs_much() {
+        let endless = |begin: &str, part: &str| {
+            let mut response = Response::new();
+            let mut step = response.take(begin.as_bytes());
+            for _ in 0..=MAX_ALL / part.len() {
+                if step != Ok(Step::More) {
+                    break;
+                }
+                step = response.take(part.as_bytes());
+            }
+            (step, response.answered().1)
+        };
+        assert_eq!(endless("", "\r\n"), (Err(Malformed::Endless), false));
+        assert_eq!(endless("", "HTTP/1.1 102 Wait\r\n\r\n"), (Err(Malformed::Endless), false));
+        let extension = format!("1;{}\r\nx\r\n", "x".repeat(MAX_CHUNK_LINE - 4));
+        assert_eq!(endless(CHUNKED, &extension), (Ok(Step::Whole), false));
     }
 
     #[test]

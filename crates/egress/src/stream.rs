@@ -1,9 +1,11 @@
 //! A connection's bytes, plain or within TLS.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -21,6 +23,23 @@ impl Stream {
             Stream::Tls(_) => false,
         }
     }
+
+    /// Whether it is open and nothing has come that was not read. Asks the system: the runtime knows only what it was
+    /// told when it last waited, and lets a busy task read nothing at all.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match self {
+            Stream::Plain(stream) => is_silent(stream),
+            Stream::Tls(stream) => {
+                let (stream, session) = stream.get_mut();
+                is_silent(stream) && session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() == 0)
+            }
+        }
+    }
+}
+
+fn is_silent(stream: &TcpStream) -> bool {
+    let peeked = SockRef::from(stream).peek(&mut [MaybeUninit::uninit(); 1]);
+    peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 impl AsyncRead for Stream {

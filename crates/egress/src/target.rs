@@ -17,10 +17,9 @@ use crate::headers::Headers;
 pub const MAX_URL: usize = 2048;
 
 /// A checked URL; cheap to clone. Make it once per endpoint with [`check_url`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Target(Arc<Parts>);
 
-#[derive(Debug)]
 struct Parts {
     origin: Origin,
     host: HeaderValue,
@@ -144,8 +143,15 @@ impl Origin {
     }
 }
 
+impl fmt::Debug for Target {
+    /// Like its display.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Target {
-    /// Host and path, for logs.
+    /// Host and path, for logs; a query is often a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", String::from_utf8_lossy(self.0.host.as_bytes()), self.0.path.path())
     }

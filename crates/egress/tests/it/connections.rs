@@ -52,10 +52,50 @@ async fn a_connection_closed_while_idle_is_replaced() {
     for _ in 0..3 {
         assert_status(&sender.send(&receiver.target(), post(), NOW).await, 200);
         closed.notified().await;
-        // The end is in the socket already; parking the thread lets its IO driver take note.
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!((receiver.connections(), receiver.requests()), (3, 3));
+}
+
+#[tokio::test]
+async fn any_number_of_connections_closed_while_idle_is_replaced() {
+    let (restart, ended) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+    let (told, count) = (restart.clone(), ended.clone());
+    let receiver = Receiver::start(move |mut guest| {
+        let (told, count) = (told.clone(), count.clone());
+        async move {
+            let restarted = told.notified();
+            guest.request().await;
+            guest.write(OK).await;
+            restarted.await;
+            drop(guest);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    })
+    .await;
+    let (sender, target) = (sender(), receiver.target());
+    join_all((0..200).map(|_| sender.send(&target, post(), NOW))).await;
+    assert_eq!(sender.open_connections(), 200);
+    restart.notify_waiters();
+    eventually("all connections are closed", || ended.load(Ordering::SeqCst) == 200).await;
+    assert_status(&sender.send(&target, post(), NOW).await, 200);
+    assert_eq!((receiver.connections(), sender.open_connections()), (201, 1));
+}
+
+#[tokio::test]
+async fn what_comes_unasked_is_never_taken_for_an_answer() {
+    let receiver = Receiver::start(|mut guest| async move {
+        while guest.request().await.is_some() {
+            guest.write(OK).await;
+            guest.write(b"HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let sender = sender();
+    for _ in 0..20 {
+        assert_status(&sender.send(&receiver.target(), post(), NOW).await, 200);
+        tokio::task::yield_now().await; // the receiver's second write
+    }
+    assert_eq!(receiver.requests(), 20);
 }
 
 #[tokio::test]

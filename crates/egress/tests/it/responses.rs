@@ -32,13 +32,48 @@ async fn the_request_is_what_was_given_and_its_framing() {
     assert_eq!(*seen.lock().unwrap(), [expected]);
 }
 
+/// A body in which every place looks different.
+pub(crate) fn large_body() -> Bytes {
+    (0..4 << 20).step_by(8).flat_map(|at: u32| format!("{at:07} ").into_bytes()).collect::<Vec<u8>>().into()
+}
+
 #[tokio::test]
 async fn a_large_body_is_sent_whole() {
-    let receiver = Receiver::answering(OK).await;
+    let (tell, mut seen) = tokio::sync::mpsc::channel(1);
+    let receiver = Receiver::start(move |mut guest| {
+        let tell = tell.clone();
+        async move {
+            let request = guest.request().await.unwrap();
+            tell.send(request).await.unwrap();
+            guest.write(OK).await;
+        }
+    })
+    .await;
     let mut post = post();
-    post.body = Bytes::from(vec![b'x'; 1024 * 1024]);
-    assert_status(&sender().send(&receiver.target(), post, NOW).await, 200);
-    assert_eq!(receiver.requests(), 1);
+    post.body = large_body();
+    let (sender, target) = (sender(), receiver.target());
+    let (report, request) = tokio::join!(sender.send(&target, post.clone(), NOW), seen.recv());
+    assert_status(&report, 200);
+    assert!(request.unwrap().as_bytes().ends_with(&post.body), "the body was altered on its way");
+}
+
+#[tokio::test]
+async fn a_receiver_may_answer_before_it_has_the_whole_request() {
+    const ANSWER: &[u8] = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+    for holds in [true, false] {
+        let receiver = Receiver::start(move |mut guest| async move {
+            guest.stream.readable().await.unwrap();
+            guest.write(ANSWER).await;
+            if holds {
+                std::future::pending::<()>().await; // and reads nothing
+            }
+        })
+        .await;
+        let (sender, mut post) = (sender(), post());
+        post.body = large_body();
+        assert_status(&sender.send(&receiver.target(), post, NOW).await, 413);
+        assert_eq!((receiver.connections(), sender.open_connections()), (1, 0));
+    }
 }
 
 #[tokio::test]

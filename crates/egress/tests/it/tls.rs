@@ -2,8 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use postrider_core::attempt::Failure;
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::receiver::{NOW, OK, Receiver, assert_failed, assert_status, post, post_within, read_request, sender, sender_with, target};
+use crate::responses::large_body;
 
 /// A receiver for `localhost` whose certificate only `authority` vouches for.
 struct TlsReceiver {
@@ -24,6 +25,7 @@ struct TlsReceiver {
     authority: NamedTempFile,
     full: Arc<AtomicUsize>,
     resumed: Arc<AtomicUsize>,
+    last: Arc<Mutex<String>>,
 }
 
 impl TlsReceiver {
@@ -32,15 +34,22 @@ impl TlsReceiver {
         let (config, authority) = certificates();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let receiver = TlsReceiver { address: listener.local_addr().unwrap(), authority, full: Arc::default(), resumed: Arc::default() };
-        let (full, resumed) = (receiver.full.clone(), receiver.resumed.clone());
+        let receiver = TlsReceiver {
+            address: listener.local_addr().unwrap(),
+            authority,
+            full: Arc::default(),
+            resumed: Arc::default(),
+            last: Arc::default(),
+        };
+        let (full, resumed, last) = (receiver.full.clone(), receiver.resumed.clone(), receiver.last.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A client that distrusts us ends the handshake.
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let kind = if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) { &resumed } else { &full };
                 kind.fetch_add(1, Ordering::SeqCst);
-                while read_request(&mut stream).await.is_some() {
+                while let Some(request) = read_request(&mut stream).await {
+                    *last.lock().unwrap() = request;
                     stream.write_all(OK).await.unwrap();
                 }
             }
@@ -87,6 +96,19 @@ async fn a_trusted_receiver_is_reached_and_its_connection_kept() {
     let sender = receiver.trusted();
     for _ in 0..5 {
         assert_status(&sender.send(&target(&receiver.url("localhost")), post(), NOW).await, 200);
+    }
+    assert_eq!(receiver.full.load(Ordering::SeqCst) + receiver.resumed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_large_body_is_sent_whole() {
+    let receiver = TlsReceiver::start().await;
+    let mut post = post();
+    post.body = large_body();
+    let sender = receiver.trusted();
+    for _ in 0..2 {
+        assert_status(&sender.send(&target(&receiver.url("localhost")), post.clone(), NOW).await, 200);
+        assert!(std::mem::take(&mut *receiver.last.lock().unwrap()).as_bytes().ends_with(&post.body), "the body was altered on its way");
     }
     assert_eq!(receiver.full.load(Ordering::SeqCst) + receiver.resumed.load(Ordering::SeqCst), 1);
 }
