@@ -41,7 +41,7 @@ impl AddAssign<&Stats> for Stats {
 impl Stats {
     pub(crate) fn of(candidate: &str, references: &[String]) -> Stats {
         let texts: Vec<_> = std::iter::once(candidate).chain(references.iter().map(String::as_str)).map(mteval::prepared).collect();
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::new(texts.iter().map(|text| text.len()).sum());
         let mut numbered = texts.iter().map(|text| {
             let mut numbers = Vec::with_capacity(text.len() / 4);
             mteval::tokens(text, |token| numbers.push(vocabulary.number(token.as_bytes())));

@@ -129,7 +129,7 @@ fn without_space(text: &str, alphabet: &mut Alphabet) -> Vec<u32> {
 }
 
 fn add_words(stats: &mut [Stats], candidate: &str, references: &[String]) {
-    let mut vocabulary = Vocabulary::default();
+    let mut vocabulary = Vocabulary::new(candidate.len() + references.iter().map(String::len).sum::<usize>());
     let ours = Grams::<u64, WORDS>::new(&vocabulary.number_all(separated(candidate)));
     for (stats, reference) in stats.iter_mut().zip(references) {
         let theirs = Grams::new(&vocabulary.number_all(separated(reference)));

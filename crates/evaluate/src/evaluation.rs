@@ -18,6 +18,18 @@ pub struct Options {
 ///
 /// Invariant: what it holds depends on the pairs it scored, not on how they were split among merged evaluations (sums of
 /// fractions to within rounding).
+///
+/// ```
+/// use postrider_evaluate::{Evaluation, Metric, Options, Pair, Score};
+///
+/// let mut evaluation = Evaluation::new(Metric::parse("wer")?.iter().copied(), Options::default());
+/// for (candidate, reference) in [("the cat sat", "the cat sat"), ("a dog", "the dog barked")] {
+///     evaluation.score(&Pair { candidate: candidate.into(), references: vec![reference.into()] })?;
+/// }
+/// // Two edits of six words.
+/// assert_eq!(evaluation.corpus().get(Metric::Wer), Some(Score::Number(2.0 / 6.0)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Evaluation {
     /// In order, each once.

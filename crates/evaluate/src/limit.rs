@@ -3,7 +3,7 @@
 /// Longest text, in bytes: 16 MiB.
 pub const MAX_BYTES: usize = 16 << 20;
 
-/// Most steps one metric may take for one pair, each about a nanosecond or two.
+/// Most steps one metric may take for one pair, each of one to four nanoseconds.
 ///
 /// A step is 64 cells of an alignment table in edit distance and longest common subsequence: two texts of 350,000 characters
 /// that differ throughout are just within it for `levenshtein` and `cer`, two of 350,000 words for `rougeL` and `wer`.

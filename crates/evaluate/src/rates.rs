@@ -81,7 +81,7 @@ impl Characters {
 
 /// The word error rate.
 pub(crate) fn word_error_rate(candidate: &str, references: &[String]) -> Result<Rate, Excess> {
-    let mut vocabulary = Vocabulary::default();
+    let mut vocabulary = Vocabulary::new(candidate.len() + references.iter().map(String::len).sum::<usize>());
     let mut ours = Vec::new();
     spaced(candidate, |word| ours.push(vocabulary.number(word.as_bytes())));
     let mut theirs = vec![Vec::new(); references.len()];

@@ -83,7 +83,7 @@ impl Texts {
     pub(crate) fn new(candidate: &str, references: &[String], stemming: Stemming) -> Texts {
         let spelled: Vec<Spelled> =
             std::iter::once(candidate).chain(references.iter().map(String::as_str)).map(|text| Spelled::new(text, stemming)).collect();
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::new(spelled.iter().map(|spelled| spelled.letters.len()).sum());
         let mut texts = spelled.iter().map(|spelled| spelled.numbered(&mut vocabulary));
         let candidate = texts.next().unwrap_or_default();
         let references = texts.collect();
@@ -174,20 +174,26 @@ struct Spelled {
 impl Spelled {
     fn new(text: &str, stemming: Stemming) -> Spelled {
         let mut spelled = Spelled { letters: Vec::with_capacity(text.len()), ..Spelled::default() };
-        for c in text.chars() {
-            match c {
-                'a'..='z' | '0'..='9' | 'A'..='Z' => spelled.letters.push(c.to_ascii_lowercase() as u8),
+        let mut rest = text.as_bytes();
+        while let Some(&next) = rest.first() {
+            let run = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            if run > 0 {
+                spelled.letters.extend(rest[..run].iter().map(u8::to_ascii_lowercase));
+                rest = &rest[run..];
+            } else if let Some(after) = rest.strip_prefix("\u{212a}".as_bytes()) {
                 // Beyond ASCII, only the Kelvin sign and the dotted capital I have a lower case that is, or begins, in ASCII.
-                '\u{212a}' => spelled.letters.push(b'k'),
-                '\u{130}' => {
-                    spelled.letters.push(b'i');
-                    spelled.end_token(stemming);
-                }
-                '\n' => {
-                    spelled.end_token(stemming);
+                spelled.letters.push(b'k');
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix("\u{130}".as_bytes()) {
+                spelled.letters.push(b'i');
+                spelled.end_token(stemming);
+                rest = after;
+            } else {
+                spelled.end_token(stemming);
+                if next == b'\n' {
                     spelled.end_sentence();
                 }
-                _ => spelled.end_token(stemming),
+                rest = &rest[1..];
             }
         }
         spelled.end_token(stemming);

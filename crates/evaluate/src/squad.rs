@@ -16,7 +16,7 @@ impl Answer {
     pub(crate) fn of(candidate: &str, references: &[String]) -> Answer {
         let candidate = normalized(candidate);
         let references: Vec<String> = references.iter().map(|reference| normalized(reference)).collect();
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::new(candidate.len() + references.iter().map(String::len).sum::<usize>());
         let ours = vocabulary.number_all(words(&candidate));
         let grams = Grams::<u64, 1>::new(&ours);
         let mut best = Answer::default();

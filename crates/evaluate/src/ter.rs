@@ -32,7 +32,7 @@ impl Stats {
     /// Against the reference that takes the fewest edits.
     pub(crate) fn of(candidate: &str, references: &[String]) -> Result<Stats, Excess> {
         let lower: Vec<String> = std::iter::once(candidate).chain(references.iter().map(String::as_str)).map(str::to_lowercase).collect();
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::new(lower.iter().map(String::len).sum());
         let mut numbered = lower.iter().map(|text| vocabulary.number_all(words(text)));
         let ours = numbered.next().unwrap_or_default();
         let references: Vec<Vec<u32>> = numbered.collect();

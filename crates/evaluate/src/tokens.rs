@@ -27,12 +27,17 @@ pub(crate) fn strip_end(text: &str) -> &str {
 /// Numbers words in the order they are met, from 0 and without gaps, so that equality is equality of numbers.
 ///
 /// Hashed with a seed of the process: texts can't be made that collide.
-#[derive(Default)]
 pub(crate) struct Vocabulary<'a> {
     numbers: HashMap<&'a [u8], u32, RandomState>,
 }
 
 impl<'a> Vocabulary<'a> {
+    /// For texts of `bytes` in all.
+    pub(crate) fn new(bytes: usize) -> Vocabulary<'a> {
+        // Room for the different words of ordinary texts of that length, and not for more than a cache holds.
+        Vocabulary { numbers: HashMap::with_capacity_and_hasher((bytes / 10).min(1 << 14), RandomState::default()) }
+    }
+
     pub(crate) fn number(&mut self, word: &'a [u8]) -> u32 {
         let next = self.numbers.len() as u32;
         *self.numbers.entry(word).or_insert(next)
@@ -89,7 +94,7 @@ mod tests {
         let mut alphabet = Alphabet::default();
         assert_eq!(alphabet.number_all("aé漢é"), [97, 128, 129, 128]);
         assert_eq!(alphabet.len(), 130);
-        let mut vocabulary = Vocabulary::default();
+        let mut vocabulary = Vocabulary::new(0);
         assert_eq!(vocabulary.number_all(words("b a b")), [0, 1, 0]);
         assert_eq!(vocabulary.len(), 2);
     }
