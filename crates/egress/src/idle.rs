@@ -124,7 +124,8 @@ impl Shelf {
         let Waiting { connection, origin, .. } = self.waiting.remove(&ticket)?;
         if let Some(tickets) = self.by_origin.get_mut(&origin) {
             // Nearly always the last or the first.
-            if tickets.pop_back_if(|last| *last == ticket).is_none() {
+            let is_it = |other: &mut u64| *other == ticket;
+            if tickets.pop_back_if(is_it).or_else(|| tickets.pop_front_if(is_it)).is_none() {
                 tickets.retain(|other| *other != ticket);
             }
             if tickets.is_empty() {

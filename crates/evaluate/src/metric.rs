@@ -44,6 +44,23 @@ pub struct UnknownMetric {
 }
 
 impl Metric {
+    /// Every metric.
+    const ALL: [Metric; 13] = [
+        Metric::Bleu,
+        Metric::Chrf,
+        Metric::ChrfWords,
+        Metric::Ter,
+        Metric::Rouge1,
+        Metric::Rouge2,
+        Metric::RougeL,
+        Metric::RougeLsum,
+        Metric::ExactMatch,
+        Metric::F1,
+        Metric::Levenshtein,
+        Metric::Wer,
+        Metric::Cer,
+    ];
+
     /// The names that [`Metric::parse`] knows.
     pub const KNOWN: [&str; 14] = [
         "bleu",
@@ -64,23 +81,11 @@ impl Metric {
 
     /// The metrics of a name: one, or the four of `rouge`.
     pub fn parse(name: &str) -> Result<&'static [Metric], UnknownMetric> {
-        Ok(match name {
-            "bleu" => &[Metric::Bleu],
-            "chrf" => &[Metric::Chrf],
-            "chrf++" => &[Metric::ChrfWords],
-            "ter" => &[Metric::Ter],
-            "rouge" => &[Metric::Rouge1, Metric::Rouge2, Metric::RougeL, Metric::RougeLsum],
-            "rouge1" => &[Metric::Rouge1],
-            "rouge2" => &[Metric::Rouge2],
-            "rougeL" => &[Metric::RougeL],
-            "rougeLsum" => &[Metric::RougeLsum],
-            "exact_match" => &[Metric::ExactMatch],
-            "f1" => &[Metric::F1],
-            "levenshtein" => &[Metric::Levenshtein],
-            "wer" => &[Metric::Wer],
-            "cer" => &[Metric::Cer],
-            _ => return Err(UnknownMetric { name: name.to_owned() }),
-        })
+        if name == "rouge" {
+            return Ok(&[Metric::Rouge1, Metric::Rouge2, Metric::RougeL, Metric::RougeLsum]);
+        }
+        let found = Metric::ALL.iter().find(|metric| metric.name() == name);
+        found.map(std::slice::from_ref).ok_or_else(|| UnknownMetric { name: name.to_owned() })
     }
 
     /// The name, as [`Metric::parse`] takes it.

@@ -63,7 +63,7 @@ pub(super) struct Hub {
     arriving: VecDeque<Vec<i32>>,
     handover: Option<Handover>,
     lag: Arc<Lag>,
-    complaint: Option<(String, Instant)>,
+    complaint: Complaint,
 }
 
 impl Hub {
@@ -75,6 +75,7 @@ impl Hub {
         member.subscribe(&[&reader.name]).map_err(|error| error.to_string())?;
         let (member, fetcher) = (Arc::new(member), Arc::new(fetcher));
         let commits = Commits::start(&member, &reader.name).map_err(|error| format!("a thread for Kafka can't be started: {error}"))?;
+        let complaint = Complaint { group: reader.group.clone(), told: None };
         Ok(Hub {
             reader,
             inboxes,
@@ -85,7 +86,7 @@ impl Hub {
             arriving: VecDeque::new(),
             handover: None,
             lag: Arc::default(),
-            complaint: None,
+            complaint,
         })
     }
 
@@ -140,13 +141,14 @@ impl Hub {
         match self.member.poll(TURN).map(|polled| polled.map(drop)) {
             // Fetched in the moment before it was paused; the fetcher has it, too.
             Some(Ok(())) | None => {}
-            Some(Err(KafkaError::MessageConsumptionFatal(_))) => return Err(self.fatal()),
-            Some(Err(error)) => self.complain(&self.member.context().clone(), &error),
+            Some(Err(KafkaError::MessageConsumptionFatal(_))) => return Err(fatal(&self.member)),
+            Some(Err(error)) => self.complaint.tell(&self.member, &error),
         }
         while let Some(polled) = self.fetcher.poll(Duration::ZERO).map(|polled| polled.map(|message| message.partition())) {
             match polled {
                 Ok(partition) => return Err(format!("a record of partition {partition} came past its queue")),
-                Err(error) => self.complain(&self.fetcher.context().clone(), &error),
+                Err(KafkaError::MessageConsumptionFatal(_)) => return Err(fatal(&self.fetcher)),
+                Err(error) => self.complaint.tell(&self.fetcher, &error),
             }
         }
         while let Some(turn) = self.member.context().turn() {
@@ -167,12 +169,6 @@ impl Hub {
         Ok(())
     }
 
-    fn fatal(&self) -> String {
-        let told = self.member.client().fatal_error();
-        let reason = told.map_or_else(|| "librdkafka does not say why".to_owned(), |(_, reason)| reason);
-        format!("Kafka does not let this process read on: {reason}")
-    }
-
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
@@ -188,14 +184,14 @@ impl Hub {
         let accepted = list.set_all_offsets(Place::End).and_then(|()| context::assign(&self.member, &list));
         if let Err(error) = accepted.and_then(|()| self.member.pause(&list)) {
             // The group has moved on meanwhile, and says so next.
-            self.complain(&self.member.context().clone(), &error);
+            self.complaint.tell(&self.member, &error);
         }
     }
 
     /// Answers the group that we have given up what it took.
     fn give_up(&mut self, partitions: &[i32]) {
         if let Err(error) = context::unassign(&self.member, &self.list(partitions)) {
-            self.complain(&self.member.context().clone(), &error);
+            self.complaint.tell(&self.member, &error);
         }
     }
 
@@ -206,7 +202,7 @@ impl Hub {
             Ok(starts) => starts,
             Err(error) => {
                 // Until that is known nothing can be read. The next turn asks again.
-                self.complain(&self.member.context().clone(), &error);
+                self.complaint.tell(&self.member, &error);
                 return Ok(());
             }
         };
@@ -315,7 +311,7 @@ impl Hub {
         if !read.is_empty()
             && let Err(error) = self.fetcher.incremental_unassign(&self.list(&read))
         {
-            self.complain(&self.fetcher.context().clone(), &error);
+            self.complaint.tell(&self.fetcher, &error);
         }
     }
 
@@ -342,15 +338,30 @@ impl Hub {
         let mut held = self.dealt.values().filter(|dealt| dealt.owner == index);
         self.inboxes[index].is_closed() && self.commits.none_under_way() && held.all(|dealt| dealt.slot.is_sent())
     }
+}
 
-    fn complain(&mut self, context: &Context, error: &KafkaError) {
-        let reason = context.trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
-        context.trouble.forget();
-        if self.complaint.as_ref().is_none_or(|(told, at)| *told != reason || at.elapsed() > REPEAT) {
-            tracing::warn!(group = self.reader.group, reason, "Kafka can't be read at the moment; trying again");
-            self.complaint = Some((reason, Instant::now()));
+/// What is in the way, told once and from time to time while it lasts.
+struct Complaint {
+    group: String,
+    told: Option<(String, Instant)>,
+}
+
+impl Complaint {
+    fn tell(&mut self, client: &BaseConsumer<Context>, error: &KafkaError) {
+        let trouble = &client.context().trouble;
+        let reason = trouble.latest().map_or_else(|| error.to_string(), |(_, reason)| format!("{error}: {reason}"));
+        trouble.forget();
+        if self.told.as_ref().is_none_or(|(told, at)| *told != reason || at.elapsed() > REPEAT) {
+            tracing::warn!(group = self.group, reason, "Kafka can't be read at the moment; trying again");
+            self.told = Some((reason, Instant::now()));
         }
     }
+}
+
+fn fatal(client: &BaseConsumer<Context>) -> String {
+    let told = client.client().fatal_error();
+    let reason = told.map_or_else(|| "librdkafka does not say why".to_owned(), |(_, reason)| reason);
+    format!("Kafka does not let this process read on: {reason}")
 }
 
 fn numbered(number: i32) -> Partition {
