@@ -1,15 +1,21 @@
 //! What all requests share.
 
+use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::HeaderValue;
+use governor::DefaultKeyedRateLimiter;
+use governor::{Quota, RateLimiter};
+use postrider_backend::blobs::Blobs;
 use postrider_backend::directory::Directory;
 use postrider_backend::live::Live;
 use postrider_backend::store::Store;
 use postrider_core::secret::Secret;
+use postrider_core::time::Millis;
 use postrider_egress::Options;
+use postrider_ingest::jobs::Jobs;
 use postrider_ingest::{Ids, Ingest};
 use tokio::sync::Semaphore;
 
@@ -20,6 +26,10 @@ pub(crate) const TENANT: &str = "default";
 pub struct ApiParts {
     /// Takes events and commands.
     pub ingest: Arc<Ingest>,
+    /// Takes jobs.
+    pub jobs: Arc<Jobs>,
+    /// What jobs made.
+    pub blobs: Blobs,
     /// What queries read.
     pub store: Store,
     /// The endpoints. Must be the one that the rest of the process uses, or a clone of it.
@@ -41,6 +51,12 @@ pub struct ApiLimits {
     pub body_bytes: usize,
     /// Bytes of a batch.
     pub batch_bytes: usize,
+    /// Bytes of a job.
+    pub job_bytes: usize,
+    /// Jobs that a tenant may submit to this process in a second.
+    pub jobs_per_second: u32,
+    /// How long jobs are kept.
+    pub job_retention: Millis,
     /// Bytes of all bodies in memory that did not arrive in one piece; further ones wait.
     pub bodies_bytes: usize,
     /// Event streams at one time; further ones are refused.
@@ -51,7 +67,16 @@ pub struct ApiLimits {
 
 impl Default for ApiLimits {
     fn default() -> ApiLimits {
-        ApiLimits { body_bytes: 1 << 20, batch_bytes: 16 << 20, bodies_bytes: 256 << 20, streams: 256, samples: 8 }
+        ApiLimits {
+            body_bytes: 1 << 20,
+            batch_bytes: 16 << 20,
+            job_bytes: 64 << 20,
+            jobs_per_second: 1000,
+            job_retention: Millis::from_secs(7 * 86_400),
+            bodies_bytes: 256 << 20,
+            streams: 256,
+            samples: 8,
+        }
     }
 }
 
@@ -64,6 +89,9 @@ pub struct Api {
 /// The parts, for the handlers.
 pub struct Shared {
     pub(crate) ingest: Arc<Ingest>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) blobs: Blobs,
+    pub(crate) job_rate: DefaultKeyedRateLimiter<&'static str>,
     pub(crate) store: Store,
     pub(crate) directory: Directory,
     pub(crate) live: Live,
@@ -89,13 +117,32 @@ impl Deref for Api {
 impl Api {
     /// Puts the parts together. Errors: the system has no randomness to seed ids with.
     pub fn new(parts: ApiParts) -> Result<Api, getrandom::Error> {
-        let ApiParts { ingest, store, directory, live, egress, key, limits } = parts;
+        let ApiParts { ingest, jobs, blobs, store, directory, live, egress, key, limits } = parts;
         let bodies = Semaphore::new((limits.bodies_bytes / 1024).min(Semaphore::MAX_PERMITS));
         let streams = Arc::new(Semaphore::new(limits.streams));
         let samples = Semaphore::new(limits.samples);
         let (ids, request_seed) = (Ids::new()?, getrandom::u64()?);
         let requests = AtomicU64::new(0);
-        let shared = Shared { ingest, store, directory, live, egress, key, limits, ids, bodies, streams, samples, request_seed, requests };
+        let rate = NonZeroU32::new(limits.jobs_per_second).unwrap_or(NonZeroU32::MIN);
+        let job_rate = RateLimiter::keyed(Quota::per_second(rate));
+        let shared = Shared {
+            ingest,
+            jobs,
+            blobs,
+            job_rate,
+            store,
+            directory,
+            live,
+            egress,
+            key,
+            limits,
+            ids,
+            bodies,
+            streams,
+            samples,
+            request_seed,
+            requests,
+        };
         Ok(Api { shared: Arc::new(shared) })
     }
 

@@ -108,7 +108,7 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses a body that is not called JSON. A request without a `content-type` may have a JSON body.
-fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
     match media_type(headers) {
         Some(given) if !given.eq_ignore_ascii_case("application/json") => {
             Err(Problem::new(Kind::MediaType, "the content-type must be application/json"))

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use axum::http::Uri;
 use chrono::DateTime;
+use postrider_backend::store::JobStatus;
 use postrider_core::attempt::DeliveryState;
 use postrider_core::time::Time;
 use postrider_ingest::Invalid;
@@ -145,6 +146,15 @@ impl Fields {
             self.refuse(name, "must be pending, succeeded, failed or canceled");
         }
         state
+    }
+
+    pub(crate) fn job_status(&mut self, name: &str) -> Option<JobStatus> {
+        let text = self.text(name, 255)?;
+        let status = JobStatus::ALL.into_iter().find(|status| status.name() == text);
+        if status.is_none() {
+            self.refuse(name, format!("must be one of {}", JobStatus::ALL.map(JobStatus::name).join(", ")));
+        }
+        status
     }
 
     /// How many items a page may have.

@@ -7,7 +7,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use postrider_backend::store::{DeliveryDetail, Event, StoreError};
-use postrider_core::id::{DeliveryId, EndpointId, Uid};
+use postrider_core::id::{DeliveryId, EndpointId, JobId, Uid};
+use postrider_core::job::Job;
 use postrider_core::time::Millis;
 use postrider_ingest::clock;
 use tokio::time::{Instant, sleep};
@@ -73,6 +74,20 @@ pub(crate) async fn delivery(api: &Api, id: &str) -> Result<DeliveryDetail, Prob
     let none = || Problem::no("delivery", id);
     let number: DeliveryId = id.parse().map_err(|_| none())?;
     settle(patience(number.event), || api.store.delivery(TENANT, number)).await?.ok_or_else(none)
+}
+
+/// The job that `id` names.
+pub(crate) async fn job(api: &Api, tenant: &str, id: &str) -> Result<(JobId, Job), Problem> {
+    let none = || Problem::no("job", id);
+    let number: JobId = id.parse().map_err(|_| none())?;
+    let found = settle(patience(number.0), || api.store.job(tenant, number)).await?;
+    match found {
+        Some(job) => Ok((number, job)),
+        None if clock::now().since(number.0.time()) > api.limits.job_retention => {
+            Err(Problem::new(Kind::Gone, "a job of that age is no longer kept"))
+        }
+        None => Err(none()),
+    }
 }
 
 fn patience(event: Uid) -> Duration {

@@ -185,3 +185,85 @@ pub(crate) struct ReplayInput {
     /// The `next` of the page before.
     after: Option<String>,
 }
+
+/// A job as it is submitted.
+#[derive(ToSchema)]
+pub(crate) struct JobInput {
+    /// What sort of work it is.
+    #[schema(pattern = "^evaluate$", example = "evaluate")]
+    kind: String,
+    /// What it is to be done with; of the kind's own shape.
+    #[schema(value_type = Object)]
+    input: serde_json::Value,
+    /// A URL that is called when it ends.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
+    /// More such URLs; at most 16 in all.
+    #[schema(max_items = 16)]
+    webhook_urls: Option<Vec<String>>,
+    webhook: Option<CallbackInput>,
+    /// Of the jobs that wait in a worker, higher ones go first; 5 by default.
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
+    /// The sender's own data, at most 16 KiB; stands in the callback, too.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// How URLs are called.
+#[derive(ToSchema)]
+pub(crate) struct CallbackInput {
+    payload: Option<CallbackPayloadInput>,
+}
+
+/// Which members of the body are sent.
+#[derive(ToSchema)]
+pub(crate) struct CallbackPayloadInput {
+    /// These only.
+    #[schema(max_items = 32)]
+    include: Option<Vec<String>>,
+    /// All but these.
+    #[schema(max_items = 32)]
+    exclude: Option<Vec<String>>,
+}
+
+/// An evaluation as it is submitted: with `pairs`, or with `candidates` and `references`.
+#[derive(ToSchema)]
+pub(crate) struct EvaluateInput {
+    #[schema(min_items = 1, max_items = 100_000)]
+    pairs: Option<Vec<PairInput>>,
+    /// Instead of `pairs`: the texts to be judged.
+    #[schema(min_items = 1, max_items = 100_000)]
+    candidates: Option<Vec<String>>,
+    /// With `candidates`: for each a text, or a list of texts.
+    #[schema(value_type = Option<Vec<Value>>)]
+    references: Option<Vec<serde_json::Value>>,
+    /// Of bleu, chrf, chrf++, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), exact_match, f1, levenshtein, wer, cer.
+    #[schema(min_items = 1, max_items = 64, example = json!(["bleu", "rouge"]))]
+    metrics: Vec<String>,
+    /// For rouge: compares the stems of English words. False by default.
+    stemming: Option<bool>,
+    /// `corpus` leaves the scores of pairs out; `pairs` by default.
+    #[schema(pattern = "^(pairs|corpus)$")]
+    detail: Option<String>,
+    /// A URL that is called when it ends.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
+    /// More such URLs; at most 16 in all.
+    #[schema(max_items = 16)]
+    webhook_urls: Option<Vec<String>>,
+    webhook: Option<CallbackInput>,
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+}
+
+/// A text to be judged.
+#[derive(ToSchema)]
+pub(crate) struct PairInput {
+    candidate: String,
+    /// What it ought to be like: a text, or up to 64.
+    #[schema(value_type = Value)]
+    references: serde_json::Value,
+}

@@ -17,6 +17,7 @@ mod fields;
 mod find;
 mod gate;
 mod inputs;
+mod jobs;
 mod openapi;
 mod problem;
 mod redelivery;

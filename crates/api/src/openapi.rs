@@ -8,7 +8,7 @@ use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 
 use crate::problem::ProblemView;
-use crate::{deliveries, events, router, webhooks};
+use crate::{deliveries, events, jobs, router, webhooks};
 
 /// The description of every route, served at `/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -26,6 +26,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         webhooks::secrets::rotate, webhooks::sample::test, webhooks::replay::replay, webhooks::history::attempts,
         webhooks::history::stats, webhooks::secrets::signing, webhooks::secrets::rotate_signing,
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, deliveries::dead_letters,
+        jobs::submit::submit, jobs::show::list, jobs::show::show, jobs::submit::cancel, jobs::download::download,
+        jobs::submit::evaluate,
         router::description, router::welcome,
     ),
     components(schemas(ProblemView)),
@@ -61,7 +63,7 @@ impl Modify for Common {
 
 /// Adds the errors that follow from what an operation takes, and the header that every response has.
 fn complete(path: &str, operation: &mut Operation) {
-    if !path.starts_with("/v1/") {
+    if !path.starts_with("/v1/") && !path.starts_with("/api/") {
         operation.security = Some(Vec::new());
     } else {
         let mut errors = vec![("401", "The API key is missing or wrong"), ("404", "There is no such thing"), ("503", "Try again later")];

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use postrider_backend::blobs::BlobError;
 use postrider_backend::log::LogError;
 use postrider_backend::store::StoreError;
 use postrider_ingest::{IngestError, Invalid};
@@ -46,6 +47,10 @@ pub(crate) enum Kind {
     Invalid,
     /// The id or idempotency key belongs to another request.
     KeyReused,
+    /// More requests than the tenant may send.
+    TooMany,
+    /// There is no such part.
+    Range,
     /// Our fault; trying again won't help.
     Internal,
     /// Too much at once; later it will work.
@@ -67,6 +72,8 @@ impl Kind {
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Kind::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::Invalid | Kind::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Kind::Range => StatusCode::RANGE_NOT_SATISFIABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Kind::Busy | Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -86,6 +93,8 @@ impl Kind {
             Kind::MediaType => ("unsupported-media-type", "The body's content-type is not taken here"),
             Kind::Invalid => ("invalid", "Fields of the request are wrong"),
             Kind::KeyReused => ("idempotency-key-reused", "The key belongs to another request"),
+            Kind::TooMany => ("too-many-requests", "Too many requests"),
+            Kind::Range => ("range-not-satisfiable", "There is no such part"),
             Kind::Internal => ("internal", "Something is wrong on our side"),
             Kind::Busy => ("busy", "Too much is under way"),
             Kind::Unavailable => ("unavailable", "The service is not available now"),
@@ -189,7 +198,7 @@ impl Problem {
             Kind::Unauthorized => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Kind::Busy | Kind::Unavailable => {
+            Kind::Busy | Kind::Unavailable | Kind::TooMany => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Kind::Malformed
@@ -203,6 +212,7 @@ impl Problem {
             | Kind::MediaType
             | Kind::Invalid
             | Kind::KeyReused
+            | Kind::Range
             | Kind::Internal => {}
         }
         let mut response = Response::new(Body::from(body));
@@ -277,11 +287,28 @@ impl From<LogError> for Problem {
     }
 }
 
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Problem {
+        match error {
+            BlobError::Unavailable(_) => {
+                unserved(&error);
+                Problem::new(Kind::Unavailable, "the blobs are not available; try again")
+            }
+            BlobError::Missing { .. } => Problem::new(Kind::Gone, "it is no longer kept"),
+            BlobError::Invalid { .. } => {
+                tracing::error!(%error, "a request can't be served");
+                Problem::new(Kind::Internal, "a blob can't be read; the operator's log says more")
+            }
+        }
+    }
+}
+
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Problem {
         match error {
             IngestError::Log(error) => error.into(),
             IngestError::Store(error) => error.into(),
+            IngestError::Blobs(error) => error.into(),
             IngestError::KeyReused(_) => Problem::new(Kind::KeyReused, error.to_string()),
         }
     }

@@ -15,7 +15,7 @@ use crate::body::{json, raw_json};
 use crate::gate::gate;
 use crate::openapi;
 use crate::problem::{Kind, Problem};
-use crate::{deliveries, events, webhooks};
+use crate::{deliveries, events, jobs, webhooks};
 
 /// Makes a router, and a list of what is in it to compare the description with.
 macro_rules! routes {
@@ -59,6 +59,13 @@ routes! {
     post "/v1/deliveries/{id}/retry" => deliveries::retry;
     post "/v1/deliveries/{id}/cancel" => deliveries::cancel;
     get "/v1/dead-letters" => deliveries::dead_letters;
+
+    post "/v1/jobs" => jobs::submit::submit;
+    get "/v1/jobs" => jobs::show::list;
+    get "/v1/jobs/{id}" => jobs::show::show;
+    delete "/v1/jobs/{id}" => jobs::submit::cancel;
+    get "/v1/download/{id}" => jobs::download::download;
+    post "/api/v1/async/evaluate" => jobs::submit::evaluate;
 
     get "/openapi.json" => description;
     get "/" => welcome;

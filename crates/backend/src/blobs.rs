@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 
@@ -45,7 +45,10 @@ impl Blobs {
     pub fn open(folder: &Path) -> Result<Blobs, BlobError> {
         let failed = |why: String| BlobError::Unavailable(format!("{}: {why}", folder.display()));
         std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|error| failed(error.to_string()))?.with_fsync(true);
+        let store = LocalFileSystem::new_with_prefix(folder)
+            .map_err(|error| failed(error.to_string()))?
+            .with_fsync(true)
+            .with_automatic_cleanup(true);
         Ok(Blobs { store: Arc::new(store) })
     }
 
@@ -90,6 +93,19 @@ impl Blobs {
             return Err(BlobError::Invalid { name: name.to_owned(), why: "the range is empty".to_owned() });
         }
         self.store.get_range(&path(name)?, range).await.map_err(|error| failed(name, error))
+    }
+
+    /// The folders right below `folder`, by their whole names.
+    pub async fn folders(&self, folder: &str) -> Result<Vec<String>, BlobError> {
+        let listed = self.store.list_with_delimiter(Some(&path(folder)?)).await.map_err(|error| failed(folder, error))?;
+        Ok(listed.common_prefixes.into_iter().map(String::from).collect())
+    }
+
+    /// Deletes all blobs below `folder`, and says how many there were.
+    pub async fn delete_folder(&self, folder: &str) -> Result<usize, BlobError> {
+        let listed = self.store.list(Some(&path(folder)?)).map_ok(|meta| meta.location).boxed();
+        let deleted = self.store.delete_stream(listed);
+        deleted.try_fold(0, async |count, _| Ok(count + 1)).await.map_err(|error| failed(folder, error))
     }
 
     /// Deletes a blob, if it exists.

@@ -497,7 +497,12 @@ mod tests {
     async fn a_change_that_was_missed_is_told_when_it_is_found() {
         let folder = tempfile::tempdir().unwrap();
         let log = log::local::Log::open(&folder.path().join("log"), log::local::Options::default()).unwrap();
-        let options = store::local::Options { folder: folder.path().join("store"), retention: Millis::from_secs(60), min_free_bytes: 1 };
+        let options = store::local::Options {
+            folder: folder.path().join("store"),
+            retention: Millis::from_secs(60),
+            job_retention: Millis::from_secs(60),
+            min_free_bytes: 1,
+        };
         let store = Store::Local(store::local::Store::open(&options, log.clone()).unwrap());
         let (here, elsewhere) = (
             Directory::with(store.clone(), Log::Local(log.clone()), Duration::ZERO),

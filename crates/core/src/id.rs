@@ -60,6 +60,10 @@ pub struct DeliveryId {
     pub endpoint: EndpointId,
 }
 
+/// A job.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobId(pub Uid);
+
 /// The text is not an id of the kind that was asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{text}` is not an id of the form `{prefix}…`")]
@@ -138,6 +142,19 @@ impl FromStr for EndpointId {
     }
 }
 
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "job_", &[self.0])
+    }
+}
+
+impl FromStr for JobId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<JobId, IdError> {
+        parse(text, "job_").map(|[uid]| JobId(uid))
+    }
+}
+
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_uid(f, "dlv_", &[self.event, self.endpoint.0])
@@ -156,7 +173,7 @@ macro_rules! debug_as_display {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
     })* };
 }
-debug_as_display!(Uid, EndpointId, DeliveryId);
+debug_as_display!(Uid, EndpointId, JobId, DeliveryId);
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ pub mod concurrency;
 pub mod delivery;
 pub mod endpoint;
 pub mod id;
+pub mod job;
 mod lane;
 pub mod offsets;
 mod pace;

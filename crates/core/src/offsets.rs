@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::id::DeliveryId;
 use crate::time::Time;
 
 /// A record's place in its partition. Grows along the partition; need not be contiguous.
@@ -96,14 +95,14 @@ fn take(bytes: &mut &[u8]) -> Result<u64, ProgressError> {
     Err(ProgressError("a number is too long"))
 }
 
-/// Follows the offsets of one partition from arrival to finish.
+/// Follows the offsets of one partition from arrival to finish. `I` names what a record brought.
 ///
 /// Invariant: `progress()` calls an offset finished only if it was given to `finish`, was never read, or
 /// was finished before this owner took over.
-#[derive(Debug, Default)]
-pub struct Offsets {
+#[derive(Debug)]
+pub struct Offsets<I> {
     /// What is not finished; `None` for what a former owner left and that is still to be read again.
-    unfinished: BTreeMap<Offset, Option<Arrival>>,
+    unfinished: BTreeMap<Offset, Option<Arrival<I>>>,
     /// Of these, what is still to be read again, in order.
     left: VecDeque<Offset>,
     /// Behind the newest offset read.
@@ -113,21 +112,21 @@ pub struct Offsets {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
+struct Arrival<I> {
     at: Time,
-    id: DeliveryId,
+    id: I,
 }
 
-impl Offsets {
+impl<I: Copy> Offsets<I> {
     /// Starts where a former owner stopped.
-    pub fn new(progress: &Progress) -> Offsets {
+    pub fn new(progress: &Progress) -> Offsets<I> {
         let unfinished = progress.unfinished.iter().map(|offset| (*offset, None)).collect();
         let left = progress.unfinished.iter().copied().collect();
         Offsets { unfinished, left, end: progress.to, swept: progress.from }
     }
 
-    /// Notes that the record at `offset` was read at `now`, brought delivery `id`, and is now this owner's to finish.
-    pub fn start(&mut self, offset: Offset, id: DeliveryId, now: Time) {
+    /// Notes that the record at `offset` was read at `now`, brought `id`, and is now this owner's to finish.
+    pub fn start(&mut self, offset: Offset, id: I, now: Time) {
         // Reading goes in order: what a former owner left before this is in the log no more.
         while let Some(left) = self.left.pop_front_if(|left| *left <= offset) {
             self.unfinished.remove(&left);
@@ -151,13 +150,13 @@ impl Offsets {
         self.unfinished.len()
     }
 
-    /// When the oldest delivery that `overdue` has not handed out was read.
+    /// When the oldest of what `overdue` has not handed out was read.
     pub fn oldest(&self) -> Option<Time> {
         self.unfinished.range(self.swept..).next().and_then(|(_, arrival)| arrival.map(|a| a.at))
     }
 
-    /// The next delivery that was read at or before `before` and is not finished; each is handed out once.
-    pub fn overdue(&mut self, before: Time) -> Option<(Offset, DeliveryId)> {
+    /// The next that was read at or before `before` and is not finished; each is handed out once.
+    pub fn overdue(&mut self, before: Time) -> Option<(Offset, I)> {
         let (offset, arrival) = self.unfinished.range(self.swept..).next()?;
         let arrival = (*arrival)?;
         if arrival.at > before {
@@ -181,16 +180,16 @@ impl Offsets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{EndpointId, Uid};
+    use crate::id::{DeliveryId, EndpointId, Uid};
 
-    fn start(offsets: &mut Offsets, offset: u64, at: u64) {
+    fn start(offsets: &mut Offsets<DeliveryId>, offset: u64, at: u64) {
         let id = DeliveryId { event: Uid(u128::from(offset)), endpoint: EndpointId(Uid(0)) };
         offsets.start(Offset(offset), id, Time(at));
     }
 
     #[test]
     fn overdue_offsets_are_handed_out_once_and_in_order() {
-        let mut offsets = Offsets::default();
+        let mut offsets = Offsets::new(&Progress::default());
         for (offset, at) in [(1, 10), (2, 10), (3, 20)] {
             start(&mut offsets, offset, at);
         }
@@ -243,7 +242,7 @@ mod tests {
 
     #[test]
     fn too_many_open_offsets_shorten_what_is_known() {
-        let mut offsets = Offsets::default();
+        let mut offsets = Offsets::new(&Progress::default());
         for offset in 0..1000 {
             start(&mut offsets, offset * 1000, 0);
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{DeliveryId, EndpointId, Uid};
+use crate::id::{DeliveryId, EndpointId, JobId, Uid};
 use crate::time::Time;
 
 /// The newest envelope format this build writes; it reads this one and the one before.
@@ -99,6 +99,20 @@ pub struct EventEnvelope<'a> {
     pub urls: Vec<&'a str>,
 }
 
+/// What a reader of a topic of jobs must know before the payload, which is the job's input: JSON, or nothing where
+/// it lies among the blobs. All else stands in the job's row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobEnvelope<'a> {
+    /// The tenant that owns the job.
+    pub tenant: &'a str,
+    /// The job.
+    pub job: JobId,
+    /// From 0 to 9; higher ones go first.
+    pub priority: u8,
+    /// The blob that holds its input, where that is large.
+    pub input: Option<&'a str>,
+}
+
 /// The record can't be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RecordError {
@@ -150,6 +164,18 @@ impl<'a> EventEnvelope<'a> {
 
     /// Reads an envelope of this build's format.
     pub fn decode(bytes: &'a [u8]) -> Result<EventEnvelope<'a>, RecordError> {
+        decode(bytes)
+    }
+}
+
+impl<'a> JobEnvelope<'a> {
+    /// The bytes that [`JobEnvelope::decode`] reads.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads an envelope of this build's format.
+    pub fn decode(bytes: &'a [u8]) -> Result<JobEnvelope<'a>, RecordError> {
         decode(bytes)
     }
 }

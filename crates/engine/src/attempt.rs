@@ -14,7 +14,7 @@ use postrider_egress::{Message, Post, Sender, delivery_headers};
 use postrider_ingest::clock;
 
 use crate::targets::{Prepared, Targets, resolve};
-use crate::tenure::Tenure;
+use postrider_backend::log::Tenure;
 
 /// Longest that connecting may take.
 const CONNECT: Duration = Duration::from_secs(1);

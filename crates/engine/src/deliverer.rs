@@ -36,7 +36,7 @@ use crate::outbox::{Outbox, Sinks};
 use crate::rows;
 use crate::strain::Strain;
 use crate::targets::Targets;
-use crate::tenure::{Tenure, Tenures};
+use postrider_backend::log::{Tenure, Tenures};
 
 /// Most endings taken in before the shards are asked what to do about them.
 const ENDINGS: usize = 64;
@@ -356,7 +356,7 @@ impl Worker {
 
     /// A record that can't be read goes to the dead letters, and the rest goes on; breaks where it is to stop before.
     async fn bury(&self, record: &Record, reason: String, stop: Option<&CancellationToken>) -> ControlFlow<()> {
-        let letter = rows::dead_letter(&self.log, record, reason);
+        let letter = postrider_ingest::dead_letter(&self.log, record, reason);
         let buried = async {
             while let Err(error) = self.log.append(vec![letter.clone()]).await {
                 tracing::warn!(%error, "a dead letter can't be appended; trying again");

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::attempt::{Landed, Outlet};
 use crate::lookups::{self, Answered, Known};
 use crate::outbox::Outbox;
-use crate::tenure::Tenure;
+use postrider_backend::log::Tenure;
 
 /// A worker without partitions. Its shards' rows wait until its attempts have ended at the latest; until then nobody else
 /// makes them.

@@ -15,6 +15,5 @@ pub mod router;
 mod rows;
 mod strain;
 mod targets;
-mod tenure;
 
 pub use deliverer::{Deliverer, DelivererOptions, EngineError};

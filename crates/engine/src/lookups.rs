@@ -12,7 +12,7 @@ use postrider_core::record::Envelope;
 use postrider_core::shard::Input;
 
 use crate::targets::{policy_of, resolve};
-use crate::tenure::Tenure;
+use postrider_backend::log::Tenure;
 
 /// Before a question that failed is asked again.
 const AGAIN: Duration = Duration::from_millis(200);

@@ -17,7 +17,7 @@ use postrider_core::shard::{Recorded, Write as Change};
 use postrider_ingest::{Ingest, Source, Submission};
 use tokio::time::Instant;
 
-use crate::tenure::Tenure;
+use postrider_backend::log::Tenure;
 
 /// Most writes of one batch.
 const BATCH: usize = 1024;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::{self, EngineError};
 use crate::rows;
-use crate::tenure::{Tenure, Tenures};
+use postrider_backend::log::{Tenure, Tenures};
 
 /// Before a batch that could not be routed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -209,7 +209,7 @@ impl Parts {
 
     /// An event that can't be read goes to the dead letters, and the rest goes on.
     fn bury(&self, record: &Record, reason: String, fanout: &mut Fanout) {
-        fanout.records.push(rows::dead_letter(&self.log, record, reason));
+        fanout.records.push(postrider_ingest::dead_letter(&self.log, record, reason));
     }
 
     async fn route(&self, record: &Record, fanout: &mut Fanout) -> Result<(), Unread> {

@@ -1,6 +1,7 @@
 //! Accepting events: claimed where they have an id, matched, appended, and only then acknowledged.
 
 use bytes::Bytes;
+use postrider_backend::blobs::BlobError;
 use postrider_backend::directory::Directory;
 use postrider_backend::log::{Append, Log, LogError, Topic};
 use postrider_backend::store::{Claim, Store, StoreError};
@@ -17,9 +18,9 @@ use crate::submission::Submission;
 
 /// Takes events in.
 pub struct Ingest {
-    log: Log,
-    store: Store,
-    directory: Directory,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+    pub(crate) directory: Directory,
     ids: Ids,
 }
 
@@ -84,6 +85,9 @@ pub enum IngestError {
     /// As above.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// The blobs are not available.
+    #[error("{0}")]
+    Blobs(#[from] BlobError),
     /// The id or idempotency key belongs to another request.
     #[error("{0} was used before with a different body; use a new one for a new event")]
     KeyReused(&'static str),

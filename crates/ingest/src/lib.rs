@@ -7,13 +7,16 @@
 
 pub mod clock;
 pub mod cloudevents;
+mod dead_letter;
 mod fanout;
 mod foreign;
 mod ids;
 mod ingest;
+pub mod jobs;
 mod submission;
 mod trace;
 
+pub use dead_letter::dead_letter;
 pub use fanout::{CHUNK, DIRECT};
 pub use foreign::{ForeignEvent, Format, MAX_VALUE, Reading, TypeOf};
 pub use ids::Ids;

@@ -167,13 +167,7 @@ impl<'a> Submission<'a> {
                 problems.push(Problem::new(field, error.to_string()));
             }
         }
-        if let Some(metadata) = self.metadata {
-            if !metadata.get().starts_with('{') {
-                problems.push(Problem::new("metadata", "must be an object"));
-            } else if metadata.get().len() > MAX_METADATA {
-                problems.push(Problem::new("metadata", format!("must have at most {MAX_METADATA} bytes")));
-            }
-        }
+        problems.extend(self.metadata.and_then(wrong_metadata));
         if problems.is_empty() { Ok(()) } else { Err(Invalid::Fields(problems)) }
     }
 
@@ -205,6 +199,16 @@ impl<'a> Submission<'a> {
         body.push(b'}');
         body
     }
+}
+
+/// What is wrong with the sender's own data.
+pub(crate) fn wrong_metadata(metadata: &RawValue) -> Option<Problem> {
+    let words = match metadata.get() {
+        json if !json.starts_with('{') => "must be an object".to_owned(),
+        json if json.len() > MAX_METADATA => format!("must have at most {MAX_METADATA} bytes"),
+        _fine => return None,
+    };
+    Some(Problem::new("metadata", words))
 }
 
 fn member(body: &mut Vec<u8>, name: &str, value: Option<&str>) {

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use postrider_api::{Api, ApiLimits, ApiParts};
+use postrider_backend::blobs::Blobs;
 use postrider_backend::live::Live;
 use postrider_backend::log::{Group, Topic};
+use postrider_compute::{Compute, ComputeOptions};
+use postrider_core::job::JobKind;
 use postrider_core::secret::Secret;
 use postrider_core::shard;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
+use postrider_ingest::jobs::Jobs;
 use postrider_ingest::{Ids, Ingest, Reading};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
@@ -21,12 +25,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::backend::Backend;
+use crate::backend::{self, Backend};
 use crate::config::{self, Config, Role};
 use crate::failure::Failure;
 
 /// Connections that the system may hold ready for being accepted.
 const ACCEPT_QUEUE: i32 = 1024;
+/// Bytes of a batch that a router reads at a time.
+const ROUTER_BATCH: usize = 1 << 20;
+/// Bytes of jobs that a worker of jobs reads at a time.
+const JOB_BATCH: usize = 1 << 20;
+/// How much less important than everything else computing is (nice(2)).
+const COMPUTE_NICE: i32 = 10;
 /// Threads of one worker for reads that may touch the disk.
 const READERS: usize = 8;
 
@@ -42,7 +52,17 @@ pub(crate) struct App {
     backend: Backend,
     ingest: Arc<Ingest>,
     live: Live,
-    api: Api,
+    /// For a process that serves it.
+    api: Option<Api>,
+    /// For a process that takes or does jobs.
+    work: Option<Work>,
+}
+
+/// What jobs are taken and done with.
+#[derive(Clone)]
+struct Work {
+    blobs: Blobs,
+    jobs: Arc<Jobs>,
 }
 
 impl App {
@@ -62,17 +82,29 @@ impl App {
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), ids));
         let live = Live::new(store.clone(), log.clone(), directory.clone());
-        let api = Api::new(ApiParts {
-            ingest: ingest.clone(),
-            store: store.clone(),
-            directory: directory.clone(),
-            live: live.clone(),
-            egress: egress(&config, workers),
-            key: config.auth.bootstrap_key.clone(),
-            limits: ApiLimits::default(),
-        })
-        .context("the system's randomness can't be read")?;
-        Ok(App { config, address, listeners, admin, workers, backend, ingest, live, api })
+        let work = Work::open(&config, &ingest, address)?;
+        let api = match &work {
+            Some(Work { blobs, jobs }) if config.server.roles.contains(&Role::Api) => {
+                let parts = ApiParts {
+                    ingest: ingest.clone(),
+                    jobs: jobs.clone(),
+                    blobs: blobs.clone(),
+                    store: store.clone(),
+                    directory: directory.clone(),
+                    live: live.clone(),
+                    egress: egress(&config, workers),
+                    key: config.auth.bootstrap_key.clone(),
+                    limits: ApiLimits {
+                        jobs_per_second: config.jobs.per_second,
+                        job_retention: backend::job_retention(&config),
+                        ..ApiLimits::default()
+                    },
+                };
+                Some(Api::new(parts).context("the system's randomness can't be read")?)
+            }
+            Some(_) | None => None,
+        };
+        Ok(App { config, address, listeners, admin, workers, backend, ingest, live, api, work })
     }
 
     /// Where the API listens; empty for a process that does not serve it.
@@ -99,7 +131,7 @@ impl App {
 
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let App { config, listeners, admin, workers, backend, ingest, live, api, .. } = self;
+        let App { config, listeners, admin, workers, backend, ingest, live, api, work, .. } = self;
         let Backend { log, store, directory, names, mut keep } = backend;
         let (told, failure) = (stop.clone(), Arc::new(OnceLock::new()));
         let failed = failure.clone();
@@ -123,27 +155,48 @@ impl App {
             }
             None => None,
         };
-        let consumers = |group, topic, count| log.consumers(group, topic, count).map_err(anyhow::Error::new);
+        let consumers = |group, topic, count, bytes| log.consumers(group, topic, count, bytes).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
             let sources = config.sources.iter().zip(0..).map(|(source, index)| (Topic::Source(index), source.reading()));
             for (topic, reading) in [(Topic::Events, Reading::default())].into_iter().chain(sources) {
-                let consumer = consumers(Group::Router, topic, 1)?.pop().context("a router has a consumer")?;
+                let consumer = consumers(Group::Router, topic, 1, ROUTER_BATCH)?.pop().context("a router has a consumer")?;
                 let (log, store, ingest) = (log.clone(), store.clone(), ingest.clone());
                 let router = Router { consumer, log, store, ingest, reading };
                 let stop = stop.clone();
                 threads.push(spawn("router", stop.clone(), move |runtime| Ok(runtime.block_on(router::run(router, stop))?))?);
             }
         }
-        let mut deliveries =
-            if roles.contains(&Role::Deliver) { consumers(Group::Deliver, Topic::Deliveries, workers)? } else { Vec::new() };
+        if let Some(work) = work.filter(|_| roles.contains(&Role::Compute)) {
+            let (blobs, retention, told) = (work.blobs.clone(), backend::job_retention(&config), stop.clone());
+            let sweep = move |runtime: &Runtime| {
+                runtime.block_on(postrider_compute::sweep::run(blobs, retention, told));
+                Ok(())
+            };
+            threads.push(spawn("blobs", stop.clone(), sweep)?);
+            for kind in JobKind::ALL {
+                let topic = Topic::Jobs(kind);
+                let consumer = consumers(Group::Compute, topic, 1, JOB_BATCH)?.pop().context("a worker of jobs has a consumer")?;
+                let Work { blobs, jobs } = work.clone();
+                let parts = Compute { kind, consumer, log: log.clone(), store: store.clone(), blobs, jobs };
+                let options = compute_options(&config, kind, drain);
+                let (name, runtime, told) = (format!("compute-{}", kind.name()), compute_runtime(options.threads), stop.clone());
+                let run = move |runtime: &Runtime| Ok(runtime.block_on(postrider_compute::worker::run(parts, options, told))?);
+                threads.push(spawn_on(&name, runtime, stop.clone(), run)?);
+            }
+        }
+        let limits = shard_limits(&config, log.partitions(Topic::Deliveries));
+        let mut deliveries = match roles.contains(&Role::Deliver) {
+            true => consumers(Group::Deliver, Topic::Deliveries, workers, limits.batch())?,
+            false => Vec::new(),
+        };
         let mut listeners = listeners.into_iter();
         for index in 0..workers {
             let deliver = deliveries.pop().map(|consumer| {
-                let options = deliverer_options(&config, log.partitions(Topic::Deliveries), workers, drain);
+                let options = DelivererOptions { limits: limits.clone(), egress: egress(&config, workers), drain };
                 let (log, store, directory, ingest) = (log.clone(), store.clone(), directory.clone(), ingest.clone());
                 (Deliverer { consumer, log, store, directory, ingest }, options)
             });
-            let serve = listeners.next().map(|listener| (listener, postrider_api::router(api.clone())));
+            let serve = listeners.next().zip(api.clone()).map(|(listener, api)| (listener, postrider_api::router(api)));
             let worker = Worker { deliver, serve, drain, stop: stop.clone() };
             threads.push(spawn(&format!("worker-{index}"), stop.clone(), move |runtime| runtime.block_on(worker.run()))?);
         }
@@ -225,13 +278,33 @@ fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().max_blocking_threads(READERS).build()
 }
 
+/// A runtime whose blocking threads compute, when nothing more important wants the processor.
+fn compute_runtime(threads: usize) -> io::Result<Runtime> {
+    let humble = || {
+        if let Err(error) = rustix::process::nice(COMPUTE_NICE) {
+            tracing::warn!(%error, "computing can't be made less important than delivering");
+        }
+    };
+    // Blobs on disk are read and written by such threads, too.
+    Builder::new_current_thread().enable_all().max_blocking_threads(threads + READERS).on_thread_start(humble).build()
+}
+
 /// Runs `work` on a thread of its own; when it ends for whatever reason, so does everything else.
 fn spawn(
     name: &str,
     stop: CancellationToken,
     work: impl FnOnce(&Runtime) -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    let runtime = runtime().context("a runtime can't be started")?;
+    spawn_on(name, runtime(), stop, work)
+}
+
+fn spawn_on(
+    name: &str,
+    runtime: io::Result<Runtime>,
+    stop: CancellationToken,
+    work: impl FnOnce(&Runtime) -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+    let runtime = runtime.context("a runtime can't be started")?;
     let run = move || {
         let _end_of_all = stop.drop_guard();
         work(&runtime)
@@ -244,22 +317,44 @@ fn join(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
     thread.join().map_err(|_| anyhow!("{name} panicked; see the log above"))?.with_context(|| format!("{name} failed"))
 }
 
+impl Work {
+    /// `None` for a process that neither takes nor does jobs.
+    fn open(config: &Config, ingest: &Arc<Ingest>, address: Option<SocketAddr>) -> Result<Option<Work>, Failure> {
+        if !config.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute)) {
+            return Ok(None);
+        }
+        let folder = config.blob_folder().context("blobs.url names no folder")?;
+        let blobs = Blobs::open(&folder).map_err(anyhow::Error::new)?;
+        let ids = Ids::new().context("the system's randomness can't be read")?;
+        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, config.public_url(address)));
+        Ok(Some(Work { blobs, jobs }))
+    }
+}
+
+fn compute_options(config: &Config, kind: JobKind, drain: Duration) -> ComputeOptions {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (concurrency, threads) = match kind {
+        JobKind::Evaluate => (config.evaluate.concurrency, config.evaluate.threads),
+    };
+    ComputeOptions {
+        concurrency,
+        threads: if threads == 0 { cores } else { threads },
+        timeout: Duration::from_secs(config.jobs.timeout_seconds),
+        lease: Duration::from_secs(config.jobs.lease_seconds),
+        drain,
+    }
+}
+
 fn worker_count(config: &Config, partitions: u16) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let asked = if config.server.workers == 0 { cores } else { config.server.workers };
     asked.clamp(1, usize::from(partitions))
 }
 
-fn deliverer_options(config: &Config, partitions: u16, workers: usize, drain: Duration) -> DelivererOptions {
+fn shard_limits(config: &Config, partitions: u16) -> shard::Limits {
     let share = usize::from(partitions);
     let in_flight = (config.limits.in_flight / share).max(1);
-    let limits = shard::Limits {
-        pool: (config.limits.memory_mib << 20) / share,
-        in_flight,
-        suspects: in_flight.div_ceil(2),
-        ..shard::Limits::default()
-    };
-    DelivererOptions { limits, egress: egress(config, workers), drain }
+    shard::Limits { pool: (config.limits.memory_mib << 20) / share, in_flight, suspects: in_flight.div_ceil(2), ..shard::Limits::default() }
 }
 
 fn egress(config: &Config, workers: usize) -> postrider_egress::Options {

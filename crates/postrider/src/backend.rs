@@ -64,7 +64,8 @@ impl Backend {
         };
         let log = log::local::Log::open(&folder.path().join("log"), options).map_err(anyhow::Error::new)?;
         let folder_of_store = folder.path().join("store");
-        let options = store::local::Options { folder: folder_of_store, retention, min_free_bytes: min_free_bytes / 2 };
+        let job_retention = job_retention(config);
+        let options = store::local::Options { folder: folder_of_store, retention, job_retention, min_free_bytes: min_free_bytes / 2 };
         let store = Store::Local(store::local::Store::open(&options, log.clone()).map_err(anyhow::Error::new)?);
         let log = Log::Local(log);
         let directory = Directory::new(store.clone(), log.clone());
@@ -151,7 +152,13 @@ fn scylla_options(config: &Config) -> scylla::Options {
         ca: Some(settings.ca.clone()).filter(|file| !file.as_os_str().is_empty()),
         datacenter: Some(settings.datacenter.clone()).filter(|name| !name.is_empty()),
         retention: retention(config),
+        job_retention: job_retention(config),
     }
+}
+
+/// How long jobs are kept.
+pub(crate) fn job_retention(config: &Config) -> Millis {
+    Millis::from_secs(u64::from(config.jobs.retention_days) * 86_400)
 }
 
 fn retention(config: &Config) -> Millis {

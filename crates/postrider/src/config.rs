@@ -41,6 +41,9 @@ pub(crate) struct Config {
     pub(crate) data: Data,
     pub(crate) kafka: Kafka,
     pub(crate) scylla: Scylla,
+    pub(crate) blobs: Blobs,
+    pub(crate) jobs: Jobs,
+    pub(crate) evaluate: Evaluate,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) egress: Egress,
@@ -95,6 +98,7 @@ impl Source {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
     pub(crate) listen: SocketAddr,
+    pub(crate) public_url: String,
     pub(crate) admin_listen: AdminAddress,
     pub(crate) roles: Vec<Role>,
     pub(crate) workers: usize,
@@ -132,6 +136,8 @@ pub(crate) enum Role {
     Router,
     /// Sends deliveries.
     Deliver,
+    /// Does jobs.
+    Compute,
 }
 
 /// `[data]`
@@ -169,6 +175,31 @@ pub(crate) struct Scylla {
     pub(crate) password: Secret,
     pub(crate) ca: PathBuf,
     pub(crate) datacenter: String,
+}
+
+/// `[blobs]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Blobs {
+    pub(crate) url: String,
+}
+
+/// `[jobs]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Jobs {
+    pub(crate) retention_days: u32,
+    pub(crate) per_second: u32,
+    pub(crate) timeout_seconds: u64,
+    pub(crate) lease_seconds: u64,
+}
+
+/// `[evaluate]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Evaluate {
+    pub(crate) concurrency: usize,
+    pub(crate) threads: usize,
 }
 
 /// `[limits]`
@@ -300,6 +331,14 @@ impl Config {
             _ if self.server.roles.is_empty() => wrong("server.roles", "must name at least one role"),
             _ if !(1..=1024).contains(&self.data.partitions) => wrong("data.partitions", "must lie between 1 and 1024"),
             _ if !(1..=3650).contains(&self.data.retention_days) => wrong("data.retention_days", "must lie between 1 and 3650"),
+            _ if !(1..=3650).contains(&self.jobs.retention_days) => wrong("jobs.retention_days", "must lie between 1 and 3650"),
+            _ if self.jobs.per_second == 0 => wrong("jobs.per_second", "must be at least 1"),
+            _ if !(1..=86_400).contains(&self.jobs.timeout_seconds) => wrong("jobs.timeout_seconds", "must lie between 1 and 86400"),
+            _ if !(3..=3600).contains(&self.jobs.lease_seconds) => wrong("jobs.lease_seconds", "must lie between 3 and 3600"),
+            _ if !(1..=1024).contains(&self.evaluate.concurrency) => wrong("evaluate.concurrency", "must lie between 1 and 1024"),
+            _ if self.evaluate.threads > 1024 => wrong("evaluate.threads", "must be at most 1024"),
+            _ if let Some(words) = self.wrong_blobs() => wrong("blobs.url", &words),
+            _ if let Some(words) = self.wrong_public_url() => wrong("server.public_url", &words),
             _ if !(1..=4096).contains(&self.data.segment_mib) => wrong("data.segment_mib", "must lie between 1 and 4096"),
             _ if !(16..=1 << 20).contains(&self.limits.memory_mib) => wrong("limits.memory_mib", "must lie between 16 and 1048576"),
             _ if self.limits.in_flight < usize::from(self.data.partitions.max(self.kafka.partitions)) => {
@@ -328,6 +367,37 @@ impl Config {
 }
 
 impl Config {
+    /// Where blobs lie.
+    pub(crate) fn blob_folder(&self) -> Option<PathBuf> {
+        if self.blobs.url.is_empty() {
+            return Some(self.data.dir.join("blobs"));
+        }
+        url::Url::parse(&self.blobs.url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+    }
+
+    fn wrong_blobs(&self) -> Option<String> {
+        let needs = self.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute));
+        if self.backend == Backend::Cluster && self.blobs.url.is_empty() && needs {
+            return Some("must name a folder that all processes of the cluster share, such as file:///var/lib/postrider/blobs".to_owned());
+        }
+        let words = || format!("is `{}`, not a folder such as file:///var/lib/postrider/blobs", self.blobs.url);
+        self.blob_folder().is_none().then(words)
+    }
+
+    /// What links begin with.
+    pub(crate) fn public_url(&self, listen: Option<SocketAddr>) -> String {
+        match self.server.public_url.trim_end_matches('/') {
+            "" => format!("http://{}", listen.unwrap_or(self.server.listen)),
+            given => given.to_owned(),
+        }
+    }
+
+    fn wrong_public_url(&self) -> Option<String> {
+        let given = &self.server.public_url;
+        let is_web = url::Url::parse(given).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none());
+        (!given.is_empty() && !is_web).then(|| format!("is `{given}`, not an address such as https://postrider.example.com"))
+    }
+
     /// What is wrong with the topics that others write, if anything: of two readers of one topic each would get a part.
     fn wrong_source(&self) -> Option<String> {
         let topics: Vec<&str> = self.sources.iter().map(|source| source.topic.as_str()).collect();

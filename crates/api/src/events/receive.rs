@@ -85,7 +85,7 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
 }
 
 /// What the headers say about where events come from.
-pub(super) fn source(headers: &HeaderMap) -> Result<Source<'_>, Problem> {
+pub(crate) fn source(headers: &HeaderMap) -> Result<Source<'_>, Problem> {
     let idempotency_key = match headers.get(IDEMPOTENCY_KEY) {
         None => None,
         Some(key) if (1..=MAX_KEY).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic) => key.to_str().ok(),

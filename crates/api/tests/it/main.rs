@@ -8,6 +8,7 @@ mod deliveries;
 mod errors;
 mod events;
 mod idempotency;
+mod jobs;
 mod openapi;
 mod serving;
 mod streaming;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_api::{Api, ApiLimits, ApiParts, router, serve};
+use postrider_backend::blobs::Blobs;
 use postrider_backend::directory::Directory;
 use postrider_backend::folder::Folder;
 use postrider_backend::live::Live;
@@ -16,6 +17,7 @@ use postrider_core::partition::{Partition, of_endpoint};
 use postrider_core::record::{Envelope, EventEnvelope};
 use postrider_core::secret::Secret;
 use postrider_core::time::{Millis, Time};
+use postrider_ingest::jobs::Jobs;
 use postrider_ingest::{Ids, Ingest, clock};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -38,6 +40,7 @@ pub(crate) struct World {
     pub(crate) address: String,
     pub(crate) log: Log,
     pub(crate) store: Store,
+    pub(crate) blobs: Blobs,
     pub(crate) client: Client,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<std::io::Result<()>>>,
@@ -55,22 +58,25 @@ impl World {
         let folder = Folder::open(&dir.path().join("data"), PARTITIONS).unwrap();
         let options = local::Options { partitions: PARTITIONS, ..local::Options::default() };
         let local_log = local::Log::open(&folder.path().join("log"), options).unwrap();
-        let options =
-            store::Options { folder: folder.path().join("store"), retention: Millis::from_secs(30 * 86_400), min_free_bytes: 1 << 20 };
+        let (retention, job_retention) = (Millis::from_secs(30 * 86_400), Millis::from_secs(7 * 86_400));
+        let options = store::Options { folder: folder.path().join("store"), retention, job_retention, min_free_bytes: 1 << 20 };
         let store = Store::Local(store::Store::open(&options, local_log.clone()).unwrap());
         let log = Log::Local(local_log);
         let directory = Directory::new(store.clone(), log.clone());
         let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory.clone(), Ids::new().unwrap()));
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
         let live = Live::new(store.clone(), log.clone(), directory.clone());
-        let parts = ApiParts { ingest, store: store.clone(), directory, live, egress, key: Secret::new(KEY), limits };
+        let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
+        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), Ids::new().unwrap(), "http://here".to_owned()));
+        let kept = blobs.clone();
+        let parts = ApiParts { ingest, jobs, blobs, store: store.clone(), directory, live, egress, key: Secret::new(KEY), limits };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();
         let stopped = async { drop(stopped.await) };
         let server = tokio::spawn(serve(listener, router(Api::new(parts).unwrap()), stopped, Duration::from_secs(2)));
         let client = Client::builder().no_proxy().build().unwrap();
-        World { address, log, store, client, stop: Some(stop), server: Some(server), _folder: folder, _dir: dir }
+        World { address, log, store, blobs: kept, client, stop: Some(stop), server: Some(server), _folder: folder, _dir: dir }
     }
 
     /// A request with the key.
@@ -98,8 +104,12 @@ impl World {
     }
 
     fn consumer(&self, topic: Topic) -> Consumer {
-        let group = if topic == Topic::Events { Group::Router } else { Group::Deliver };
-        self.log.consumers(group, topic, 1).unwrap().remove(0)
+        let group = match topic {
+            Topic::Events => Group::Router,
+            Topic::Jobs(_) => Group::Compute,
+            _other => Group::Deliver,
+        };
+        self.log.consumers(group, topic, 1, 1 << 20).unwrap().remove(0)
     }
 
     /// All records of a topic so far.

@@ -5,13 +5,17 @@
 
 pub mod kafka;
 pub mod local;
+mod tenure;
 
 use bytes::Bytes;
+use postrider_core::job::JobKind;
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::time::Time;
 use std::io;
 use std::path::PathBuf;
+
+pub use tenure::{Tenure, Tenures};
 
 use crate::store::Body;
 
@@ -24,6 +28,8 @@ pub enum Topic {
     Deliveries,
     /// Deliveries that were given up, and records that could not be read.
     DeadLetters,
+    /// Jobs of one kind that are to be done.
+    Jobs(JobKind),
     /// Changes of the configuration, by the key of what changed. Only in Kafka: see [`Log::changes`].
     Config,
     /// Attempts, while somebody follows them. Only in Kafka: see [`Log::follow`].
@@ -34,9 +40,11 @@ pub enum Topic {
 
 impl Topic {
     /// The topics that every log has.
-    pub const ALL: [Topic; 3] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters];
+    pub const ALL: [Topic; 4] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Jobs(JobKind::Evaluate)];
     /// The topics that are postrider's own in Kafka.
-    pub const OURS: [Topic; 5] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Config, Topic::Live];
+    pub fn ours() -> impl Iterator<Item = Topic> {
+        Topic::ALL.into_iter().chain([Topic::Config, Topic::Live])
+    }
 
     /// The number that stands for it on disk.
     pub(crate) fn number(self) -> u8 {
@@ -44,6 +52,7 @@ impl Topic {
             Topic::Events => 1,
             Topic::Deliveries => 2,
             Topic::DeadLetters => 3,
+            Topic::Jobs(JobKind::Evaluate) => 32,
             Topic::Config | Topic::Live | Topic::Source(_) => {
                 unreachable!("a local log has no partition of {self:?} that a record could be in")
             }
@@ -63,11 +72,13 @@ pub enum Group {
     Router = 1,
     /// Sends deliveries.
     Deliver = 2,
+    /// Does jobs.
+    Compute = 3,
 }
 
 impl Group {
     /// Every group.
-    pub const ALL: [Group; 2] = [Group::Router, Group::Deliver];
+    pub const ALL: [Group; 3] = [Group::Router, Group::Deliver, Group::Compute];
 
     pub(crate) fn from_number(number: u8) -> Option<Group> {
         Group::ALL.into_iter().find(|group| *group as u8 == number)
@@ -136,7 +147,7 @@ pub enum Consumed {
     /// The partition is this consumer's from now on; its group has come so far.
     Assigned(Partition, Progress),
     /// The next unfinished records, those of one partition in append order: at most 128, and no more once they
-    /// carry 1 MiB.
+    /// carry the bytes that the consumer was made for.
     Records(Vec<Record>),
     /// Another consumer is to have the partition: finish what is under way, commit, then [`Consumer::release`] it.
     /// Whoever takes too long loses it.
@@ -238,11 +249,12 @@ impl Log {
     }
 
     /// Reads `topic` for `group`, from its last commits on: `count` consumers that share the partitions which the
-    /// group gives to this process. To be called once for each group and topic.
-    pub fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
+    /// group gives to this process. A batch ends at the record with which it has `batch_bytes`, if not before. To be
+    /// called once for each group and topic.
+    pub fn consumers(&self, group: Group, topic: Topic, count: usize, batch_bytes: usize) -> Result<Vec<Consumer>, LogError> {
         match self {
-            Log::Local(log) => Ok(log.consumers(group, topic, count)?.into_iter().map(Consumer::Local).collect()),
-            Log::Kafka(log) => Ok(log.consumers(group, topic, count)?.into_iter().map(Consumer::Kafka).collect()),
+            Log::Local(log) => Ok(log.consumers(group, topic, count, batch_bytes)?.into_iter().map(Consumer::Local).collect()),
+            Log::Kafka(log) => Ok(log.consumers(group, topic, count, batch_bytes)?.into_iter().map(Consumer::Kafka).collect()),
         }
     }
 

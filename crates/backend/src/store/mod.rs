@@ -17,14 +17,15 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use postrider_core::attempt::End;
 use postrider_core::delivery::{Backlogged, Place};
-use postrider_core::id::{DeliveryId, EndpointId, Uid};
+use postrider_core::id::{DeliveryId, EndpointId, JobId, Uid};
+use postrider_core::job::Job;
 use postrider_core::partition::Partition;
 use postrider_core::time::Time;
 use tokio::sync::broadcast;
 
 pub use rows::{
     Attempt, AttemptCursor, AttemptRow, Body, DeadLetter, DeadRow, DeliveryDetail, DeliveryFilter, DeliverySummary, EndRow, Event,
-    EventFilter, EventRow, History, Page, Target, state_of,
+    EventFilter, EventRow, History, JobFilter, JobStatus, Page, Target, state_of,
 };
 
 /// Longest name of a tenant, in bytes.
@@ -45,12 +46,13 @@ pub enum Store {
 
 /// One entry of a batch.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all entries are deliveries; a box would cost an allocation for each")]
 pub enum Write {
     /// A chunk of an event's row.
     Event(EventWrite),
     /// What became of a delivery.
     Delivery(DeliveryWrite),
+    /// A new job.
+    Job(JobWrite),
 }
 
 /// A chunk of an event's row. Writing it again changes nothing.
@@ -85,6 +87,17 @@ pub struct DeliveryWrite {
     pub remove: Option<Place>,
     /// The row it has in the backlog from now on.
     pub put: Option<Backlogged>,
+}
+
+/// A new job. Changes nothing where the job is known already.
+#[derive(Clone, Debug)]
+pub struct JobWrite {
+    /// The tenant that owns the job.
+    pub tenant: Arc<str>,
+    /// The job.
+    pub id: JobId,
+    /// As it stands before its first change.
+    pub job: Job,
 }
 
 /// What happens to a delivery's dead letter.
@@ -195,7 +208,7 @@ macro_rules! either {
 impl Store {
     /// Writes a batch, in the order of the calls of one caller. The local store writes all of it or nothing.
     ///
-    /// Returns when the batch survives the end of the process; with a `put` in it, also the loss of power. A batch that
+    /// Returns when the batch survives the end of the process; with a `put` or a job in it, also the loss of power. A batch that
     /// failed or was cut short may be there in part: a change of the backlog is there only if all that is no change of
     /// the backlog is, and what an entry removes and puts goes together. Writing the batch again completes it.
     /// Errors: nothing of the batch may be assumed written or not written.
@@ -312,6 +325,31 @@ impl Store {
     /// Attempts as they are written, of all tenants. Costs nothing while nobody listens; who falls behind loses some.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Finished>> {
         either!(self, store => store.subscribe())
+    }
+}
+
+/// For jobs. A job's row is kept for the retention of jobs, counted from its last change.
+impl Store {
+    /// One job.
+    pub async fn job(&self, tenant: &str, id: JobId) -> Result<Option<Job>, StoreError> {
+        either!(self, store => store.job(tenant, id).await)
+    }
+
+    /// Puts `job` in the place of the one a version before it; says whether that one was there. Of many calls at a time with
+    /// one version exactly one succeeds. Durable when it returns; after an error the job says whether it took place.
+    pub async fn swap_job(&self, tenant: &str, id: JobId, job: &Job) -> Result<bool, StoreError> {
+        either!(self, store => store.swap_job(tenant, id, job).await)
+    }
+
+    /// Jobs, newest first, older than `before`.
+    pub async fn jobs(
+        &self,
+        tenant: &str,
+        filter: JobFilter,
+        before: Option<JobId>,
+        limit: usize,
+    ) -> Result<Page<(JobId, Job), JobId>, StoreError> {
+        either!(self, store => store.jobs(tenant, filter, before, limit).await)
     }
 }
 

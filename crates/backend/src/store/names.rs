@@ -16,6 +16,7 @@ pub(super) fn check_tenants(batch: &[Write]) -> Result<(), StoreError> {
         check_tenant(match write {
             Write::Event(event) => &event.tenant,
             Write::Delivery(delivery) => &delivery.tenant,
+            Write::Job(job) => &job.tenant,
         })
     })
 }

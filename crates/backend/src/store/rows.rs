@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use postrider_core::attempt::{DeliveryState, End, Report};
 use postrider_core::id::{DeliveryId, EndpointId, Uid};
+use postrider_core::job::{Job, State};
 use postrider_core::offsets::Offset;
 use postrider_core::time::Time;
 use serde::{Deserialize, Serialize};
@@ -181,6 +182,64 @@ pub struct DeliveryFilter {
     pub since: Option<Time>,
     /// Of events accepted before.
     pub until: Option<Time>,
+}
+
+/// Which jobs a list holds; everything by default.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// Of this kind only.
+    pub kind: Option<String>,
+    /// In this state only.
+    pub status: Option<JobStatus>,
+}
+
+/// Where a job stands, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// It waits for a worker.
+    Pending,
+    /// A worker runs it.
+    Processing,
+    /// It succeeded.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was withdrawn.
+    Canceled,
+}
+
+impl JobStatus {
+    /// Every status.
+    pub const ALL: [JobStatus; 5] =
+        [JobStatus::Pending, JobStatus::Processing, JobStatus::Completed, JobStatus::Failed, JobStatus::Canceled];
+
+    /// Of a job.
+    pub fn of(job: &Job) -> JobStatus {
+        match job.state {
+            State::Pending { .. } => JobStatus::Pending,
+            State::Processing { .. } => JobStatus::Processing,
+            State::Completed { .. } => JobStatus::Completed,
+            State::Failed { .. } => JobStatus::Failed,
+            State::Canceled { .. } => JobStatus::Canceled,
+        }
+    }
+
+    /// As requests and answers call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobStatus::Pending => "pending",
+            JobStatus::Processing => "processing",
+            JobStatus::Completed => "completed",
+            JobStatus::Failed => "failed",
+            JobStatus::Canceled => "canceled",
+        }
+    }
+}
+
+impl JobFilter {
+    pub(super) fn wants(&self, job: &Job) -> bool {
+        self.kind.as_ref().is_none_or(|kind| *kind == job.kind) && self.status.is_none_or(|status| status == JobStatus::of(job))
+    }
 }
 
 /// The place of an attempt among those of its endpoint; the cursor of [`super::Store::endpoint_attempts`].

@@ -18,6 +18,7 @@ contract! {
     a_part_of_a_blob_is_read,
     a_stream_that_breaks_off_changes_nothing,
     a_deleted_blob_is_gone,
+    a_folder_goes_with_all_that_is_in_it,
     a_name_can_not_lead_elsewhere,
 }
 
@@ -52,6 +53,18 @@ async fn a_deleted_blob_is_gone(blobs: Blobs) {
     blobs.delete("x").await.unwrap();
     assert!(matches!(blobs.get("x").await, Err(BlobError::Missing { .. })));
     blobs.delete("x").await.unwrap();
+}
+
+async fn a_folder_goes_with_all_that_is_in_it(blobs: Blobs) {
+    assert!(blobs.folders("jobs").await.unwrap().is_empty());
+    for name in ["jobs/1/a", "jobs/1/b/c", "jobs/12/a", "jobs/d", "jobs-1/a"] {
+        blobs.put(name, Bytes::from("x")).await.unwrap();
+    }
+    assert_eq!(blobs.folders("jobs").await.unwrap(), ["jobs/1", "jobs/12"]);
+    assert_eq!(blobs.delete_folder("jobs/1").await.unwrap(), 2);
+    assert_eq!(blobs.delete_folder("jobs/1").await.unwrap(), 0);
+    assert_eq!(blobs.folders("jobs").await.unwrap(), ["jobs/12"]);
+    assert_eq!(blobs.get("jobs-1/a").await.unwrap(), "x");
 }
 
 async fn a_name_can_not_lead_elsewhere(blobs: Blobs) {

@@ -169,7 +169,7 @@ pub(crate) fn payloads(records: &[Record]) -> Vec<Bytes> {
 
 /// Reads everything.
 pub(crate) fn reader(log: &Log, group: Group, topic: Topic) -> Consumer {
-    log.consumers(group, topic, 1).unwrap().remove(0)
+    log.consumers(group, topic, 1, 1 << 20).unwrap().remove(0)
 }
 
 fn deliver(log: &Log) -> Consumer {
@@ -178,7 +178,7 @@ fn deliver(log: &Log) -> Consumer {
 
 /// Reads some partitions only.
 pub(crate) fn some(log: &Log, group: Group, topic: Topic, partitions: &[Partition]) -> Result<Consumer, LogError> {
-    as_local(log).consumer(group, topic, partitions.to_vec()).map(Consumer::Local)
+    as_local(log).consumer(group, topic, partitions.to_vec(), 1 << 20).map(Consumer::Local)
 }
 
 /// Everything up to and including `last` is finished.
@@ -302,7 +302,7 @@ pub(crate) async fn two_consumers_share_the_partitions_of_a_topic(world: Any) {
     let log = world.open();
     let records = (0..4).map(|partition| delivery(Partition(partition), format!("{partition}"))).collect();
     log.append(records).await.unwrap();
-    let [mut first, mut second] = <[Consumer; 2]>::try_from(log.consumers(Group::Deliver, DELIVERIES, 2).unwrap()).unwrap();
+    let [mut first, mut second] = <[Consumer; 2]>::try_from(log.consumers(Group::Deliver, DELIVERIES, 2, 1 << 20).unwrap()).unwrap();
     let of_first = read(&mut first, 2).await;
     let mut all = [of_first.clone(), read(&mut second, 2).await].concat();
     all.sort_by_key(|record| record.partition);

@@ -11,6 +11,7 @@ mod log_contract;
 mod log_kafka;
 mod log_local;
 mod store_contract;
+mod store_jobs;
 mod store_local;
 mod store_queries;
 mod world;

@@ -94,7 +94,8 @@ async fn old_rows_go_and_free_their_space() {
 #[tokio::test]
 async fn a_closed_local_store_opens_again_and_an_open_one_does_not() {
     let World { store, log, dir, .. } = World::local();
-    let options = local::Options { folder: dir.path().join("store"), retention: Millis(DAY), min_free_bytes: 1 << 20 };
+    let (retention, job_retention) = (Millis(DAY), Millis(DAY));
+    let options = local::Options { folder: dir.path().join("store"), retention, job_retention, min_free_bytes: 1 << 20 };
     let refused = local::Store::open(&options, log.clone()).err().expect("it is in use").to_string();
     assert!(refused.contains("in use"), "{refused}");
     store.write(vec![put(id(uid(NOON, 1), 1), 5)]).await.unwrap();

@@ -81,7 +81,8 @@ fn log_in(dir: &TempDir) -> log::local::Log {
 }
 
 pub(crate) fn open(folder: &Path, log: &log::local::Log) -> Store {
-    let options = local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY), min_free_bytes: 1 << 20 };
+    let options =
+        local::Options { folder: folder.to_owned(), retention: Millis(30 * DAY), job_retention: Millis(7 * DAY), min_free_bytes: 1 << 20 };
     Store::Local(local::Store::open(&options, log.clone()).unwrap())
 }
 

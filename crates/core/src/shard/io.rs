@@ -39,6 +39,19 @@ pub struct Limits {
     pub lanes: usize,
 }
 
+impl Limits {
+    /// Bytes of the pool that are filled under strain.
+    pub(super) fn strained(&self) -> usize {
+        self.pool / 16
+    }
+
+    /// Bytes of records that should be read at a time. More would be written to the backlog only because they came at
+    /// once: they may all be for one lane.
+    pub fn batch(&self) -> usize {
+        self.strained().clamp(16 << 10, 1 << 20)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {

@@ -35,7 +35,7 @@ use schedule::Queues;
 pub struct Shard {
     limits: Limits,
     rng: Rng,
-    offsets: Offsets,
+    offsets: Offsets<DeliveryId>,
     /// What a former owner had finished.
     resumed: Progress,
     recent: Recent,

@@ -16,9 +16,6 @@ const SUSPECT_TURN: u32 = 4;
 /// When a lane that found no room to load looks again.
 const LOOK_AGAIN: Millis = Millis(50);
 
-/// Under strain, one in this many bytes of the pool is filled.
-const STRAINED: usize = 16;
-
 /// What an overdue delivery is given to go where its endpoint takes as many as wait within a second.
 const SOON: Millis = Millis::from_secs(1);
 
@@ -235,7 +232,7 @@ impl Shard {
 
     /// Bytes that deliveries may take up.
     pub(super) fn room(&self) -> usize {
-        if self.strained { self.limits.pool / STRAINED } else { self.limits.pool }
+        if self.strained { self.limits.strained() } else { self.limits.pool }
     }
 
     /// A partition is paused for memory, for a store and for a processor that can't keep up, never for an endpoint.

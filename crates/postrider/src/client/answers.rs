@@ -40,6 +40,43 @@ pub(crate) struct BatchItem {
     pub(crate) error: Option<Value>,
 }
 
+/// A job was taken, or withdrawn.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct JobReceipt {
+    /// `job_…`
+    pub(crate) job_id: String,
+    /// Where it stands.
+    pub(crate) status: String,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// A job.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Job {
+    /// `job_…`
+    pub(crate) job_id: String,
+    /// What sort of work it is.
+    pub(crate) kind: String,
+    /// Where it stands.
+    pub(crate) status: String,
+    /// From 0 to 1.
+    pub(crate) progress: f64,
+    /// When it was accepted.
+    pub(crate) created_at: String,
+    /// Everything else.
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
+}
+
+/// A page of jobs.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Jobs {
+    /// Newest first.
+    pub(crate) jobs: Vec<Job>,
+    next: Option<String>,
+}
+
 /// A webhook endpoint.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Endpoint {

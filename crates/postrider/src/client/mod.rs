@@ -7,6 +7,7 @@ mod problem;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use postrider_core::secret::Secret;
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde::Serialize;
@@ -14,7 +15,9 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 
-pub(crate) use answers::{Attempted, BatchItem, BatchReceipt, Endpoint, Endpoints, Receipt, Replayed, RotatedSecret, TestReport};
+pub(crate) use answers::{
+    Attempted, BatchItem, BatchReceipt, Endpoint, Endpoints, Job, JobReceipt, Jobs, Receipt, Replayed, RotatedSecret, TestReport,
+};
 pub(crate) use feed::{Feed, News};
 
 use problem::Problem;
@@ -87,6 +90,23 @@ impl Client {
     /// Deletes what is at `path`.
     pub(crate) async fn delete(&self, path: &[&str]) -> Result<(), Failure> {
         self.send(self.request(Method::DELETE, self.url(path)).timeout(ANSWER_TIMEOUT)).await.map(drop)
+    }
+
+    /// Deletes what is at `path`, and says what the server answers.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Failure> {
+        self.answer(self.request(Method::DELETE, self.url(path))).await
+    }
+
+    /// Begins to read a file.
+    pub(crate) async fn open(&self, path: &[&str]) -> Result<Response, Failure> {
+        let opening = self.send(self.request(Method::GET, self.url(path)));
+        tokio::time::timeout(ANSWER_TIMEOUT, opening).await.map_err(|_| self.unreachable("it does not answer".to_owned()))?
+    }
+
+    /// The next piece of a file; `None` at its end.
+    pub(crate) async fn next(&self, response: &mut Response) -> Result<Option<Bytes>, Failure> {
+        let reading = tokio::time::timeout(ANSWER_TIMEOUT, response.chunk()).await;
+        reading.map_err(|_| self.unreachable("it stopped in the middle of a file".to_owned()))?.map_err(|error| self.failed(error))
     }
 
     /// Opens the stream of attempts as they happen.

@@ -4,6 +4,7 @@ mod config;
 mod demo;
 mod dev;
 mod endpoint;
+mod job;
 mod listen;
 mod migrate;
 mod replay;
@@ -42,6 +43,8 @@ enum Command {
     Trigger(trigger::Args),
     /// Manage webhook endpoints.
     Endpoint(endpoint::Args),
+    /// Submit jobs, follow them, fetch what they made.
+    Job(job::Args),
     /// Watch deliveries as they happen.
     Tail(tail::Args),
     /// Deliver again what an endpoint missed.
@@ -60,6 +63,7 @@ impl Cli {
             Command::Listen(args) => listen::run(args),
             Command::Trigger(args) => trigger::run(args),
             Command::Endpoint(args) => endpoint::run(args),
+            Command::Job(args) => job::run(args),
             Command::Tail(args) => tail::run(args),
             Command::Replay(args) => replay::run(args),
         }

@@ -1,7 +1,6 @@
 //! `postrider trigger`: sends events through the API.
 
 use std::io::Read as _;
-use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
@@ -111,21 +110,25 @@ fn show(item: &BatchItem, json: bool) -> Result<(), Failure> {
 
 /// The event's data as the command line gives it.
 fn data(args: &Args) -> Result<Value, Failure> {
-    let (text, place) = match args.data.as_deref() {
-        None => return Ok(samples::data_of(&args.kind).unwrap_or_else(|| json!({}))),
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin().lock().read_to_string(&mut text).context("standard input can't be read")?;
-            (text, "standard input".to_owned())
-        }
-        Some(given) => match given.strip_prefix('@') {
-            Some(file) => (read(Path::new(file))?, file.to_owned()),
-            None => (given.to_owned(), "--data".to_owned()),
-        },
-    };
-    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{place} is not JSON: {error}")))
+    match args.data.as_deref() {
+        None => Ok(samples::data_of(&args.kind).unwrap_or_else(|| json!({}))),
+        Some(given) => read_json("--data", given),
+    }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(file).map_err(|error| Failure::Usage(format!("--data @{}: {error}", file.display())))
+/// What the value of `option` stands for: JSON as it is, that of `@FILE`, or of standard input for `-`.
+pub(crate) fn read_json(option: &str, given: &str) -> Result<Value, Failure> {
+    let (text, place) = match (given, given.strip_prefix('@')) {
+        ("-", _) => {
+            let mut text = String::new();
+            std::io::stdin().lock().read_to_string(&mut text).context("standard input can't be read")?;
+            (text, "standard input")
+        }
+        (_, Some(file)) => {
+            let read = std::fs::read_to_string(file);
+            (read.map_err(|error| Failure::Usage(format!("{option} @{file}: {error}")))?, file)
+        }
+        (text, None) => (text.to_owned(), option),
+    };
+    serde_json::from_str(&text).map_err(|error| Failure::Usage(format!("{place} is not JSON: {error}")))
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod changes;
 mod cli;
 mod cluster;
+mod jobs;
 mod load;
 mod no_loss;
 mod outage;

@@ -67,11 +67,13 @@ fn its_five_minutes_work() {
             assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
             if command.starts_with("curl ") {
                 let answer = String::from_utf8(done.stdout).unwrap();
-                assert!(answer.starts_with(r#"{"id":"evt_"#) && answer.contains(r#""type":"order.created""#), "{answer}");
+                let event = answer.starts_with(r#"{"id":"evt_"#) && answer.contains(r#""type":"order.created""#);
+                let job = answer.starts_with(r#"{"job_id":"job_"#) && answer.contains(r#""webhook_configured":true"#);
+                assert!(if command.contains("/v1/events") { event } else { job }, "{answer}");
             }
         }
     }
-    assert_eq!(ran, 5, "dev, listen, endpoint add, trigger, curl");
+    assert_eq!(ran, 6, "dev, listen, endpoint add, trigger, curl for an event and for a job");
     let mut line = [0; 1];
     background.0[1].stdout.as_mut().unwrap().read_exact(&mut line).unwrap(); // a delivery came
 }

@@ -17,7 +17,7 @@ fn library(secret: &str) -> Webhook {
 }
 
 #[track_caller]
-fn assert_accepted(got: &Got, secret: &str) {
+pub(crate) fn assert_accepted(got: &Got, secret: &str) {
     library(secret).verify(&got.body, &got.headers).unwrap();
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(&got.body);

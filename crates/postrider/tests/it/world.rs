@@ -227,6 +227,11 @@ impl Api {
         self.http.request(method, format!("{}{path}", self.url)).bearer_auth(KEY).timeout(Duration::from_secs(30))
     }
 
+    /// A request of somebody who has no key.
+    pub(crate) fn without_key(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).timeout(Duration::from_secs(30))
+    }
+
     /// What a request with a JSON body is answered.
     pub(crate) async fn ask(&self, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
         answer(self.request(method, path).json(&body)).await

@@ -25,6 +25,8 @@ pub(super) struct Reader {
     /// The topic's name.
     pub(super) name: String,
     pub(super) partitions: u16,
+    /// No further record of a batch is handed out with this many bytes.
+    pub(super) batch_bytes: usize,
 }
 
 /// Reads some partitions of a topic for a group. Made by [`crate::log::Log::consumers`].

@@ -223,7 +223,10 @@ impl Hub {
             });
             list.add_partition_offset(&self.reader.name, number, place).map_err(|error| error.to_string())?;
             let owner = self.deal(&slots);
-            slots.push((owner, Slot::new(partition, start.unwrap_or_default(), queue, self.inboxes[owner].clone())));
+            slots.push((
+                owner,
+                Slot::new(partition, start.unwrap_or_default(), queue, self.inboxes[owner].clone(), self.reader.batch_bytes),
+            ));
         }
         self.fetcher.incremental_assign(&list).map_err(|error| error.to_string())?;
         for (owner, slot) in slots {

@@ -125,7 +125,7 @@ impl Log {
         let metadata = connect(&producer, &options)?;
         let mut topics = BTreeMap::new();
         let sources = (0..options.sources.len()).filter_map(|index| u16::try_from(index).ok()).map(Topic::Source);
-        for topic in Topic::OURS.into_iter().chain(sources) {
+        for topic in Topic::ours().chain(sources) {
             let name = options.topic(topic).expect("only configured sources are asked for");
             let count = count_partitions(&metadata, &name).ok_or_else(|| OpenError::MissingTopic { topic: name.clone() })?;
             let partitions = u16::try_from(count).map_err(|_| OpenError::TooManyPartitions { topic: name.clone(), count })?;
@@ -171,7 +171,13 @@ impl Log {
         known.filter(|_| partition.0 < count).ok_or(LogError::NoPartition { topic, partition, count })
     }
 
-    pub(in crate::log) fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
+    pub(in crate::log) fn consumers(
+        &self,
+        group: Group,
+        topic: Topic,
+        count: usize,
+        batch_bytes: usize,
+    ) -> Result<Vec<Consumer>, LogError> {
         let known = self.known(topic, Partition(0))?;
         let reader = consumer::Reader {
             options: self.inner.options.clone(),
@@ -179,6 +185,7 @@ impl Log {
             topic,
             name: known.name.clone(),
             partitions: known.partitions,
+            batch_bytes,
         };
         let (consumers, lag) = consumer::start(reader, count)?;
         let mut lags = self.inner.lags.lock().unwrap_or_else(PoisonError::into_inner);

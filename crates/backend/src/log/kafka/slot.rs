@@ -18,8 +18,6 @@ use crate::log::{Record, Topic};
 
 /// Most records that are handed out at once.
 const MOST_RECORDS: usize = 128;
-/// No further record is handed out with this many bytes.
-const MOST_BYTES: usize = 1 << 20;
 
 /// Tells a consumer that a partition has records.
 #[derive(Debug)]
@@ -41,6 +39,8 @@ pub(super) struct Slot {
     released: AtomicBool,
     /// Behind the newest record handed out.
     handed_out: AtomicU64,
+    /// No further record is handed out with this many bytes.
+    batch_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +54,13 @@ struct Commits {
 
 impl Slot {
     /// Takes the queue over, before the partition is assigned: what is fetched then comes here.
-    pub(super) fn new(partition: Partition, start: Progress, mut queue: PartitionQueue<Context>, inbox: Arc<Inbox>) -> Arc<Slot> {
+    pub(super) fn new(
+        partition: Partition,
+        start: Progress,
+        mut queue: PartitionQueue<Context>,
+        inbox: Arc<Inbox>,
+        batch_bytes: usize,
+    ) -> Arc<Slot> {
         let bell = Arc::new(Bell { ready: AtomicBool::new(true), inbox });
         let ring = bell.clone();
         queue.set_nonempty_callback(move || {
@@ -69,6 +75,7 @@ impl Slot {
             commits: Mutex::default(),
             released: AtomicBool::new(false),
             handed_out: AtomicU64::new(0),
+            batch_bytes,
         })
     }
 
@@ -96,7 +103,7 @@ impl Slot {
                 // librdkafka goes on by itself.
                 Err(error) => tracing::warn!(%error, partition = self.partition.0, "a partition can't be read; trying again"),
             }
-            if records.len() >= MOST_RECORDS || bytes >= MOST_BYTES {
+            if records.len() >= MOST_RECORDS || bytes >= self.batch_bytes {
                 self.bell.ready.store(true, Ordering::Release);
                 break;
             }

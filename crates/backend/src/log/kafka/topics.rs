@@ -11,6 +11,7 @@ impl Options {
             Topic::Events => "events",
             Topic::Deliveries => "deliveries",
             Topic::DeadLetters => "dead-letters",
+            Topic::Jobs(kind) => return Some(format!("{}jobs.{}", self.prefix, kind.name())),
             Topic::Config => "config",
             Topic::Live => "live",
             Topic::Source(index) => return self.sources.get(usize::from(index)).cloned(),
@@ -24,6 +25,7 @@ impl Options {
         let name = match group {
             Group::Router => "router",
             Group::Deliver => "deliver",
+            Group::Compute => "compute",
         };
         let topic = topic.strip_prefix(&self.prefix).unwrap_or(topic);
         format!("{}{name}.{topic}", self.prefix)

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use bytes::Bytes;
 use postrider_core::offsets::Offset;
 use postrider_core::partition::Partition;
-use postrider_core::record::{Envelope, EventEnvelope};
+use postrider_core::record::{Envelope, EventEnvelope, JobEnvelope};
 use postrider_core::time::Time;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
@@ -34,6 +34,10 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
                 let key = event.key.or(event.given_id).map_or_else(|| Cow::Owned(event.event.to_string()), Cow::Borrowed);
                 (Some(key), tell(headers, event.tenant, event.traceparent))
             }
+            Err(_) => (None, headers),
+        },
+        Topic::Jobs(_) => match JobEnvelope::decode(&record.meta) {
+            Ok(job) => (Some(job.job.to_string().into()), tell(headers, job.tenant, None)),
             Err(_) => (None, headers),
         },
         Topic::Config | Topic::Live => (None, headers),

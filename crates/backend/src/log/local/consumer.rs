@@ -17,8 +17,6 @@ use crate::log::{Consumed, Group, LogError, Record, Topic};
 const READ: u64 = 1 << 20;
 /// Most records that are handed out at once.
 const MOST_RECORDS: usize = 128;
-/// No further record is handed out with this many bytes.
-const MOST_BYTES: usize = 1 << 20;
 
 /// Reads some partitions of a topic for a group. Made by [`Log::consumer`].
 #[derive(Debug)]
@@ -26,6 +24,8 @@ pub struct Consumer {
     log: Log,
     group: Group,
     topic: Topic,
+    /// No further record of a batch is handed out with this many bytes.
+    batch_bytes: usize,
     /// What the group had finished when this began to read.
     partitions: BTreeMap<Partition, Progress>,
     /// Not told yet.
@@ -42,7 +42,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(log: Log, group: Group, topic: Topic, partitions: &[Partition]) -> Consumer {
+    pub(super) fn new(log: Log, group: Group, topic: Topic, partitions: &[Partition], batch_bytes: usize) -> Consumer {
         let shared = log.shared();
         let extents = shared.stream.watch(topic);
         // Before the ledger is asked: what it does not know of yet lies behind.
@@ -55,7 +55,8 @@ impl Consumer {
             partitions.iter().map(|&partition| (partition, ledger.progress(group, topic, partition))).collect();
         drop(ledger);
         let assigned = partitions.keys().copied().collect();
-        Consumer { group, topic, partitions, assigned, paused: BTreeSet::new(), extents, at, chunk: Chunk::default(), reading: None, log }
+        let (paused, chunk) = (BTreeSet::new(), Chunk::default());
+        Consumer { group, topic, batch_bytes, partitions, assigned, paused, extents, at, chunk, reading: None, log }
     }
 
     pub(in crate::log) async fn next(&mut self) -> Result<Consumed, LogError> {
@@ -99,7 +100,7 @@ impl Consumer {
         let mut bytes = 0;
         while let Some(start) = self.chunk.index(self.at)
             && records.len() < MOST_RECORDS
-            && bytes < MOST_BYTES
+            && bytes < self.batch_bytes
         {
             let header = Header::read(&self.chunk.bytes[start..]).expect("a chunk is whole, verified frames");
             if header.kind == Kind::Record(self.topic) {

@@ -142,21 +142,22 @@ impl Log {
         shared.queue.append(&frames, Instant::now() + shared.options.append_timeout.into()).await
     }
 
-    pub(super) fn consumers(&self, group: Group, topic: Topic, count: usize) -> Result<Vec<Consumer>, LogError> {
+    pub(super) fn consumers(&self, group: Group, topic: Topic, count: usize, batch_bytes: usize) -> Result<Vec<Consumer>, LogError> {
         let partitions = self.shared().options.partitions;
         (0..count.max(1))
-            .map(|index| self.consumer(group, topic, (0..partitions).map(Partition).skip(index).step_by(count.max(1)).collect()))
+            .map(|index| (0..partitions).map(Partition).skip(index).step_by(count.max(1)).collect())
+            .map(|partitions| self.consumer(group, topic, partitions, batch_bytes))
             .collect()
     }
 
     /// Reads `partitions` of `topic` for `group`; two consumers of one group must not share a partition.
     ///
     /// Errors: [`LogError::NoPartition`].
-    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>) -> Result<Consumer, LogError> {
+    pub fn consumer(&self, group: Group, topic: Topic, partitions: Vec<Partition>, batch_bytes: usize) -> Result<Consumer, LogError> {
         for &partition in &partitions {
             self.shared().check_partition(topic, partition)?;
         }
-        Ok(Consumer::new(self.clone(), group, topic, &partitions))
+        Ok(Consumer::new(self.clone(), group, topic, &partitions, batch_bytes))
     }
 
     /// Reads the one record at `offset`, as an append or a record gave it; `None` when retention has removed it.
@@ -210,7 +211,7 @@ impl Shared {
     /// One process has nobody to tell of changes, and others write only to Kafka.
     fn partitions(&self, topic: Topic) -> u16 {
         match topic {
-            Topic::Events | Topic::Deliveries | Topic::DeadLetters => self.options.partitions,
+            Topic::Events | Topic::Deliveries | Topic::DeadLetters | Topic::Jobs(_) => self.options.partitions,
             Topic::Config | Topic::Live | Topic::Source(_) => 0,
         }
     }

@@ -7,6 +7,7 @@
 //! | dead letter | `d` tenant event endpoint |
 //! | event's given id | `n` tenant id |
 //! | claim | `i` tenant key |
+//! | job | `j` tenant job |
 //! | object | kind tenant id |
 //! | backlog | partition endpoint order event |
 //!
@@ -28,6 +29,7 @@ const TYPICAL: usize = 64;
 pub(super) const EVENT: u8 = b'e';
 pub(super) const ATTEMPT: u8 = b'a';
 pub(super) const DEAD: u8 = b'd';
+pub(super) const JOB: u8 = b'j';
 const NAME: u8 = b'n';
 const CLAIM: u8 = b'i';
 

@@ -5,6 +5,7 @@
 
 mod backlog;
 mod buckets;
+mod jobs;
 mod keys;
 mod lists;
 mod points;
@@ -51,6 +52,8 @@ pub struct Options {
     /// How long events and attempts are kept, give or take a bucket: an hour where less than three days were asked
     /// for when the folder was made, else a day.
     pub retention: Millis,
+    /// How long jobs are kept, give or take a day.
+    pub job_retention: Millis,
     /// Writes are refused while the disk has less than this free: fjall stops for good at the first write that fails.
     /// Less than the log asks for, so that what was accepted can still be worked off.
     pub min_free_bytes: u64,

@@ -42,15 +42,18 @@ pub(super) struct Tables {
     pub(super) rows: Buckets,
     /// Idempotency keys, by the time they were claimed.
     pub(super) claims: Buckets,
+    /// Jobs, by the time they were made.
+    pub(super) jobs: Buckets,
     pub(super) backlog: Keyspace,
     pub(super) config: Keyspace,
     retention: Millis,
+    job_retention: Millis,
     min_free_bytes: u64,
 }
 
 impl Tables {
     pub(super) fn open(options: &Options) -> Result<Tables, OpenError> {
-        let Options { ref folder, retention, min_free_bytes } = *options;
+        let Options { ref folder, retention, job_retention, min_free_bytes } = *options;
         let failed = |error: fjall::Error| match error {
             fjall::Error::Locked => OpenError::InUse { folder: folder.to_owned() },
             error => OpenError::io(folder)(io::Error::other(words(&error))),
@@ -78,18 +81,21 @@ impl Tables {
         Ok(Tables {
             rows: Buckets::open(&db, "rows", span, rows).map_err(failed)?,
             claims: Buckets::open(&db, "claims", CLAIM_TTL, small).map_err(failed)?,
+            jobs: Buckets::open(&db, "jobs", DAY, small).map_err(failed)?,
             backlog: db.keyspace("backlog", small).map_err(failed)?,
             config: db.keyspace("config", small).map_err(failed)?,
             db,
             folder: folder.to_owned(),
             retention,
+            job_retention,
             min_free_bytes,
         })
     }
 
     /// Drops the buckets whose rows are all older than the retention, and says how many.
     pub(super) fn expire(&self, now: Time) -> fjall::Result<usize> {
-        Ok(self.rows.expire(now - self.retention)? + self.claims.expire(now - CLAIM_TTL)?)
+        let jobs = self.jobs.expire(now - self.job_retention)?;
+        Ok(self.rows.expire(now - self.retention)? + self.claims.expire(now - CLAIM_TTL)? + jobs)
     }
 
     /// Whether it can be written to; if not, why.
@@ -107,7 +113,7 @@ impl Tables {
 
     /// Has the largest memtable written out if it, or all together, are too large.
     pub(super) fn shrink(&self) -> fjall::Result<()> {
-        let buckets = self.rows.all().into_iter().chain(self.claims.all());
+        let buckets = self.rows.all().into_iter().chain(self.claims.all()).chain(self.jobs.all());
         let sizes = buckets.chain([self.backlog.clone(), self.config.clone()]).map(|k| (k.tree.active_memtable().size(), k));
         let mut total = 0;
         match sizes.inspect(|(size, _)| total += size).max_by_key(|(size, _)| *size) {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fjall::{Keyspace, OwnedWriteBatch, PersistMode, Slice};
-use postrider_core::id::Uid;
+use postrider_core::id::{JobId, Uid};
+use postrider_core::job::Job;
 use postrider_core::time::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -14,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::keys::{self, Key};
 use super::tables::{CLAIM_TTL, Tables, encode, unavailable};
 use crate::store::codec::decode;
-use crate::store::{Attempt, Claim, Dead, DeadRow, DeliveryWrite, EndRow, EventWrite, Finished, StoreError, Write};
+use crate::store::{Attempt, Claim, Dead, DeadRow, DeliveryWrite, EndRow, EventWrite, Finished, JobWrite, StoreError, Write};
 
 /// Entries at which a batch is written; what waits behind them goes into the next.
 const MAX_GATHERED: usize = 4096;
@@ -31,6 +32,7 @@ pub(super) enum Command {
     Claim { key: Vec<u8>, row: ClaimRow, done: Done<Claim> },
     Object { key: Vec<u8>, value: Option<Bytes>, done: Done<()> },
     Swap { key: Vec<u8>, old: Option<Bytes>, new: Option<Bytes>, done: Done<bool> },
+    SwapJob { key: Vec<u8>, id: JobId, job: Box<Job>, done: Done<bool> },
 }
 
 /// Who took an idempotency key.
@@ -59,6 +61,8 @@ struct Round {
     claims: BTreeMap<Vec<u8>, ClaimRow>,
     /// Objects of this round, for the same reason.
     objects: BTreeMap<Vec<u8>, Option<Bytes>>,
+    /// The versions of this round's jobs, for the same reason.
+    jobs: BTreeMap<Vec<u8>, u64>,
     finished: Vec<Arc<Finished>>,
 }
 
@@ -90,6 +94,7 @@ impl Writer {
                 answers: Vec::new(),
                 claims: BTreeMap::new(),
                 objects: BTreeMap::new(),
+                jobs: BTreeMap::new(),
                 finished: Vec::new(),
             };
             let mut gathered = self.gather(&mut round, first);
@@ -141,6 +146,7 @@ impl Writer {
                     match write {
                         Write::Event(event) => self.event(round, event)?,
                         Write::Delivery(delivery) => self.delivery(round, delivery)?,
+                        Write::Job(job) => self.job(round, job)?,
                     }
                 }
             }
@@ -161,6 +167,12 @@ impl Writer {
                 round.entries += 1;
                 round.durability = PersistMode::SyncData;
                 let swapped = self.swap(round, key, &old, new);
+                round.answers.push(Answer::Swapped(done, swapped.clone()));
+                swapped?;
+            }
+            Command::SwapJob { key, id, job, done } => {
+                round.entries += 1;
+                let swapped = self.swap_job(round, key, id, &job);
                 round.answers.push(Answer::Swapped(done, swapped.clone()));
                 swapped?;
             }
@@ -234,6 +246,39 @@ impl Writer {
             self.object(round, key, new);
         }
         Ok(same)
+    }
+
+    fn job(&mut self, round: &mut Round, write: &JobWrite) -> Result<(), StoreError> {
+        let key = Key::scope(keys::JOB, &write.tenant).with(write.id.0).into_bytes();
+        if self.version_of(round, &key, write.id)?.is_none() {
+            self.put_job(round, key, write.id, &write.job)?;
+        }
+        Ok(())
+    }
+
+    fn swap_job(&mut self, round: &mut Round, key: Vec<u8>, id: JobId, job: &Job) -> Result<bool, StoreError> {
+        let is_next = self.version_of(round, &key, id)?.is_some_and(|present| present + 1 == job.version);
+        if is_next {
+            self.put_job(round, key, id, job)?;
+        }
+        Ok(is_next)
+    }
+
+    fn version_of(&self, round: &Round, key: &[u8], id: JobId) -> Result<Option<u64>, StoreError> {
+        if let Some(version) = round.jobs.get(key) {
+            return Ok(Some(*version));
+        }
+        let Some(bucket) = self.tables.jobs.get(id.0.time()) else { return Ok(None) };
+        let present = bucket.get(key).map_err(unavailable)?;
+        present.map(|value| decode::<Job>(&value).map(|job| job.version)).transpose()
+    }
+
+    fn put_job(&mut self, round: &mut Round, key: Vec<u8>, id: JobId, job: &Job) -> Result<(), StoreError> {
+        round.durability = PersistMode::SyncData;
+        let bucket = self.tables.jobs.get_or_create(id.0.time()).map_err(unavailable)?;
+        round.insert(&bucket, &key, encode(job, &mut self.value));
+        round.jobs.insert(key, job.version);
+        Ok(())
     }
 
     fn claim(&mut self, round: &mut Round, key: Vec<u8>, row: ClaimRow) -> Result<Claim, StoreError> {

@@ -43,6 +43,8 @@ pub(super) enum Row {
     Remove { partition: i32, endpoint: Id, order: i64, event: Id, stamp: i64 },
     Mark { partition: i32, endpoint: Id, writer: Id, order: i64, event: Id, stamp: i64 },
     Unmark { partition: i32, endpoint: Id, writer: Id, stamp: i64 },
+    Job { tenant: Arc<str>, id: Id, version: i64, value: Vec<u8>, ttl: i32, stamp: i64 },
+    JobId { tenant: Arc<str>, hour: i32, shard: i32, id: Id, ttl: i32 },
 }
 
 /// The partition of a row.
@@ -55,6 +57,8 @@ enum Home {
     Dead(Arc<str>, i32),
     Backlog(i32, Id),
     Lanes(i32),
+    Job(Arc<str>, Id),
+    JobIds(Arc<str>, i32, i32),
 }
 
 impl Row {
@@ -67,15 +71,17 @@ impl Row {
             Row::Dead { tenant, day, .. } | Row::Undead { tenant, day, .. } => Home::Dead(tenant.clone(), *day),
             Row::Put { partition, endpoint, .. } | Row::Remove { partition, endpoint, .. } => Home::Backlog(*partition, *endpoint),
             Row::Mark { partition, .. } | Row::Unmark { partition, .. } => Home::Lanes(*partition),
+            Row::Job { tenant, id, .. } => Home::Job(tenant.clone(), *id),
+            Row::JobId { tenant, hour, shard, .. } => Home::JobIds(tenant.clone(), *hour, *shard),
         }
     }
 
     fn bytes(&self) -> usize {
         KEYS + match self {
             Row::Event { value, body, .. } => value.len() + body.as_ref().map_or(0, Bytes::len),
-            Row::Attempt { value, .. } | Row::Dead { value, .. } | Row::Put { value, .. } => value.len(),
+            Row::Attempt { value, .. } | Row::Dead { value, .. } | Row::Put { value, .. } | Row::Job { value, .. } => value.len(),
             Row::Name { given_id, .. } => given_id.len(),
-            Row::Hour { .. } | Row::Undead { .. } | Row::Remove { .. } | Row::Mark { .. } | Row::Unmark { .. } => 0,
+            Row::Hour { .. } | Row::Undead { .. } | Row::Remove { .. } | Row::Mark { .. } | Row::Unmark { .. } | Row::JobId { .. } => 0,
         }
     }
 
@@ -91,6 +97,8 @@ impl Row {
             Row::Remove { .. } => &statements.remove,
             Row::Mark { .. } => &statements.mark,
             Row::Unmark { .. } => &statements.unmark,
+            Row::Job { .. } => &statements.make_job,
+            Row::JobId { .. } => &statements.note_job,
         }
     }
 }
@@ -116,6 +124,8 @@ impl SerializeRow for Row {
                 (partition, endpoint, by, order, event, stamp).serialize(ctx, writer)
             }
             Row::Unmark { partition, endpoint, writer: by, stamp } => (stamp, partition, endpoint, by).serialize(ctx, writer),
+            Row::Job { tenant, id, version, value, ttl, stamp } => (tenant, id, version, value, ttl, stamp).serialize(ctx, writer),
+            Row::JobId { tenant, hour, shard, id, ttl } => (tenant, hour, shard, id, ttl).serialize(ctx, writer),
         }
     }
 

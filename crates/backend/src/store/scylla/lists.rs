@@ -24,7 +24,7 @@ const LIST_LIMIT: Duration = Duration::from_secs(10);
 /// What looking into an hour counts for. Beyond [`MAX_HOURS`] hours a page ends by this.
 pub(super) const HOUR: usize = SCAN_LIMIT.div_ceil(MAX_HOURS as usize);
 /// Hours or days looked into at a time.
-const AHEAD: usize = 4;
+pub(super) const AHEAD: usize = 4;
 /// Hours of one endpoint looked into at a time; each is but one partition.
 const ENDPOINT_AHEAD: usize = 16;
 /// Fewest and most rows of one answer.
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// The hours of a span that hold anything of a tenant.
-    async fn legs(&self, tenant: &str, span: Span) -> Result<Vec<Leg>, StoreError> {
+    pub(super) async fn legs(&self, tenant: &str, span: Span) -> Result<Vec<Leg>, StoreError> {
         let hours = self.hours_of(tenant, hours(&span.times())).await?;
         Ok(hours.into_iter().map(|at| Leg { at, first: first_of(at), hours: 1 }).collect())
     }
@@ -169,6 +169,6 @@ pub(super) async fn within<T>(what: &'static str, list: impl Future<Output = Res
 }
 
 /// Rows to ask a partition for at a time, where `limit` items are wanted.
-fn rows_of(limit: usize) -> Option<i32> {
+pub(super) fn rows_of(limit: usize) -> Option<i32> {
     i32::try_from(limit.saturating_add(2).clamp(PAGES.0, PAGES.1)).ok()
 }

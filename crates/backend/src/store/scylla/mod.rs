@@ -14,6 +14,7 @@ mod connect;
 mod deliveries;
 mod failure;
 mod hours;
+mod jobs;
 mod layout;
 mod lists;
 mod marks;
@@ -73,6 +74,8 @@ struct Inner {
     session: Session,
     statements: Statements,
     virtual_shards: i32,
+    /// In seconds.
+    job_ttl: i32,
     stamps: Arc<Stamps>,
     hours: Hours,
     marks: Marks,
@@ -112,6 +115,7 @@ impl Store {
             session,
             statements,
             virtual_shards,
+            job_ttl: options.job_ttl(),
             stamps,
             hours: Hours::default(),
             marks: Marks::default(),

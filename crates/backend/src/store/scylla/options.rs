@@ -35,6 +35,8 @@ pub struct Options {
     /// How long events, attempts and dead letters are kept. A change takes effect with the next [`super::migrate()`], for
     /// what is written from then on.
     pub retention: Millis,
+    /// How long a job is kept after its last change.
+    pub job_retention: Millis,
 }
 
 /// A user of the cluster.
@@ -59,6 +61,11 @@ impl Options {
 
     pub(super) fn retention_seconds(&self) -> u64 {
         self.retention.0 / 1000
+    }
+
+    /// In seconds. Servers take no more than 20 years.
+    pub(super) fn job_ttl(&self) -> i32 {
+        i32::try_from(self.job_retention.0 / 1000).unwrap_or(i32::MAX).clamp(1, 20 * 365 * 86_400)
     }
 }
 
@@ -96,6 +103,7 @@ mod tests {
             ca: None,
             datacenter: None,
             retention: Millis::from_secs(86_400),
+            job_retention: Millis::from_secs(86_400),
         }
     }
 

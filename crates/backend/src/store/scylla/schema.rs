@@ -11,13 +11,15 @@
 //! | `lanes` | partition | endpoint, writer; see `marks` |
 //! | `claims` | tenant, idempotency key | |
 //! | `objects` | kind, tenant, shard of the id | id |
+//! | `jobs` | tenant, job | changed by lightweight transactions, which wait for others of their partition |
+//! | `job_ids` | tenant, hour, shard of the job | job newest first |
 //! | `settings` | name | |
 //!
 //! Hours and days are those of the event's id, so that an id alone names its partition. Values are what the local
 //! store writes, too.
 
 /// The version that this build reads and writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// The setting that holds the version.
 pub(super) const SETTING_VERSION: &str = "schema_version";
@@ -35,6 +37,7 @@ pub(super) fn settings(keyspace: &str) -> String {
 pub(super) fn migration(version: u32, keyspace: &str, retention: u64) -> Vec<String> {
     match version {
         1 => first(keyspace, retention),
+        2 => jobs(keyspace),
         _ => Vec::new(),
     }
 }
@@ -100,6 +103,21 @@ fn first(keyspace: &str, retention: u64) -> Vec<String> {
          PRIMARY KEY ((kind, tenant, shard), id))"
     ));
     statements
+}
+
+fn jobs(keyspace: &str) -> Vec<String> {
+    // Rows go by the time to live that each is written with.
+    let by_time = "compaction = {'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', 'compaction_window_size': '1'}";
+    vec![
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.jobs (tenant text, id blob, version bigint, value blob, \
+             PRIMARY KEY ((tenant, id)))"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.job_ids (tenant text, hour int, shard int, id blob, \
+             PRIMARY KEY ((tenant, hour, shard), id)) WITH CLUSTERING ORDER BY (id DESC) AND {by_time}"
+        ),
+    ]
 }
 
 #[cfg(test)]

@@ -73,6 +73,13 @@ statements! {
     dead_letters: Repeat "SELECT event, endpoint, value FROM {k}.dead_letters WHERE tenant = ? AND day = ? \
                           AND event >= ? AND event < ?",
 
+    /// Its timestamp lies before that of any transaction, so it changes nothing where the job was changed already.
+    make_job: Repeat "INSERT INTO {k}.jobs (tenant, id, version, value) VALUES (?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?",
+    note_job: Repeat "INSERT INTO {k}.job_ids (tenant, hour, shard, id) VALUES (?, ?, ?, ?) USING TTL ?",
+    swap_job: Once "UPDATE {k}.jobs USING TTL ? SET version = ?, value = ? WHERE tenant = ? AND id = ? IF version = ?",
+    job: Repeat "SELECT value FROM {k}.jobs WHERE tenant = ? AND id = ?",
+    job_ids: Repeat "SELECT id FROM {k}.job_ids WHERE tenant = ? AND hour = ? AND shard = ? AND id >= ? AND id < ?",
+
     claim: Repeat "INSERT INTO {k}.claims (tenant, key, hash, event, at) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS USING TTL {ttl}",
     /// Takes a key whose day is over by the callers' clocks, though not yet by the nodes'.
     reclaim: Once "UPDATE {k}.claims USING TTL {ttl} SET hash = ?, event = ?, at = ? WHERE tenant = ? AND key = ? IF event = ?",

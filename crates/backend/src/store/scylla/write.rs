@@ -11,11 +11,12 @@ use tokio::time::timeout;
 use super::Store;
 use super::batches::{Batches, Row, WRITE_LIMIT};
 use super::hours::{self, Written};
+use super::jobs;
 use super::layout::{END, blob, day, event_shard, hour, order, virtual_shard};
 use super::marks::{Decided, Lanes, Touched};
 use crate::store::codec::encode;
 use crate::store::names::check_tenants;
-use crate::store::{Attempt, Body, Dead, DeadRow, DeliveryWrite, EndRow, EventRow, EventWrite, Finished, StoreError, Write};
+use crate::store::{Attempt, Body, Dead, DeadRow, DeliveryWrite, EndRow, EventRow, EventWrite, Finished, JobWrite, StoreError, Write};
 
 /// Bytes that suffice for most values.
 const TYPICAL: usize = 192;
@@ -84,6 +85,11 @@ impl Store {
         for write in batch {
             match write {
                 Write::Event(write) => event(&mut rows, write)?,
+                Write::Job(write) => {
+                    let JobWrite { tenant, id, .. } = write;
+                    rows.hours.add(tenant, hour(id.0.time()));
+                    jobs::rows(write, self.inner.job_ttl).into_iter().for_each(|row| rows.first.push(row));
+                }
                 Write::Delivery(write) => {
                     let vshard = virtual_shard(write.id.endpoint, self.inner.virtual_shards);
                     delivery(&mut rows, write, vshard, stamp)?;

@@ -40,6 +40,7 @@ fn options() -> scylla::Options {
         ca: None,
         datacenter: None,
         retention: Millis(30 * DAY),
+        job_retention: Millis(7 * DAY),
     }
 }
 
@@ -91,9 +92,9 @@ async fn a_migration_can_be_repeated_and_run_twice_at_a_time() {
     assert_eq!(missing, OpenError::NoKeyspace { keyspace: options.keyspace.clone() });
     let (one, other) = tokio::join!(migrate(&options), migrate(&options));
     let (one, other) = (one.unwrap(), other.unwrap());
-    assert!(one.created && one.to == 1 && other.to == 1, "{one:?} {other:?}");
-    assert_eq!((one.from + other.from, &one.retention, &other.retention), (1, &None, &None), "one of them makes the tables");
-    let again = Migrated { created: false, from: 1, to: 1, retention: None, repair: vec![] };
+    assert!(one.created && one.to == 2 && other.to == 2, "{one:?} {other:?}");
+    assert_eq!((one.from + other.from, &one.retention, &other.retention), (2, &None, &None), "one of them makes the tables");
+    let again = Migrated { created: false, from: 2, to: 2, retention: None, repair: vec![] };
     assert_eq!(migrate(&options).await, Ok(again));
     assert_eq!(open(&options).await.health(), Ok(()));
     drop_keyspace(&options).await;
@@ -105,12 +106,12 @@ async fn a_schema_of_another_version_is_refused() {
     migrate(&options).await.unwrap();
     let keyspace = options.keyspace.clone();
     execute(&options, "UPDATE {k}.settings SET value = '99' WHERE name = 'schema_version' IF EXISTS").await;
-    assert_eq!(refused(&options).await, OpenError::Newer { keyspace: keyspace.clone(), found: 99, supported: 1 });
-    assert_eq!(migrate(&options).await, Err(MigrateError::Newer { keyspace: keyspace.clone(), found: 99, supported: 1 }));
+    assert_eq!(refused(&options).await, OpenError::Newer { keyspace: keyspace.clone(), found: 99, supported: 2 });
+    assert_eq!(migrate(&options).await, Err(MigrateError::Newer { keyspace: keyspace.clone(), found: 99, supported: 2 }));
     execute(&options, "DELETE FROM {k}.settings WHERE name = 'schema_version' IF EXISTS").await;
-    assert_eq!(refused(&options).await, OpenError::Older { keyspace: keyspace.clone(), found: 0, needed: 1 });
+    assert_eq!(refused(&options).await, OpenError::Older { keyspace: keyspace.clone(), found: 0, needed: 2 });
     execute(&options, "DROP TABLE {k}.settings").await;
-    assert_eq!(refused(&options).await, OpenError::Older { keyspace, found: 0, needed: 1 });
+    assert_eq!(refused(&options).await, OpenError::Older { keyspace, found: 0, needed: 2 });
     drop_keyspace(&options).await;
 }
 

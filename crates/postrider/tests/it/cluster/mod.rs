@@ -5,6 +5,7 @@ mod bad_input;
 mod changes;
 mod chaos;
 mod foreign;
+mod jobs;
 mod outages;
 mod rebalance;
 mod servers;

@@ -58,9 +58,10 @@ impl Cluster {
         let unique = folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp").to_ascii_lowercase();
         let name = format!("t{unique}");
         let settings = format!(
-            "backend = \"cluster\"\n{sources}\n[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 1\n\
+            "backend = \"cluster\"\n{sources}\n[blobs]\nurl = \"file://{}/blobs\"\n[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 1\n\
              [kafka]\nbrokers = \"{kafka}\"\nprefix = \"{name}.\"\npartitions = {partitions}\nreplication_factor = 1\n\
-             [scylla]\nnodes = [\"{cql}\"]\nkeyspace = \"{name}\"\nreplication_factor = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n"
+             [scylla]\nnodes = [\"{cql}\"]\nkeyspace = \"{name}\"\nreplication_factor = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n",
+            folder.path().display()
         );
         fs::write(folder.path().join("postrider.toml"), settings).unwrap();
         Cluster { folder, name }

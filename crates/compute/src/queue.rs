@@ -1,0 +1,121 @@
+//! Jobs that were read and wait to be run: higher priorities first, then older records.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+use postrider_backend::log::Tenure;
+use postrider_core::id::JobId;
+use postrider_core::offsets::Offset;
+use postrider_core::time::Time;
+
+/// A job as its record names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) tenure: Tenure,
+    pub(crate) offset: Offset,
+    /// When the record was written.
+    pub(crate) at: Time,
+    pub(crate) tenant: String,
+    pub(crate) job: JobId,
+    pub(crate) priority: u8,
+    pub(crate) input: Input,
+}
+
+/// Where a job's input is.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    /// In the record.
+    Inline(Bytes),
+    /// Among the blobs, under this name.
+    Blob(String),
+}
+
+impl Waiting {
+    /// Memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Waiting>()
+            + self.tenant.len()
+            + match &self.input {
+                Input::Inline(bytes) => bytes.len(),
+                Input::Blob(name) => name.len(),
+            }
+    }
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(crate) struct Queue(BinaryHeap<Entry>);
+
+#[derive(Debug)]
+struct Entry(Waiting);
+
+impl Entry {
+    fn rank(&self) -> (u8, std::cmp::Reverse<(Time, JobId)>) {
+        (self.0.priority, std::cmp::Reverse((self.0.at, self.0.job)))
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl Queue {
+    pub(crate) fn push(&mut self, waiting: Waiting) {
+        self.0.push(Entry(waiting));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
+        self.0.pop().map(|entry| entry.0)
+    }
+
+    /// Forgets the jobs of a partition that is no longer this worker's; says how much memory they took.
+    pub(crate) fn forget(&mut self, tenure: Tenure) -> usize {
+        let bytes = self.0.iter().filter(|entry| entry.0.tenure == tenure).map(|entry| entry.0.bytes()).sum();
+        self.0.retain(|entry| entry.0.tenure != tenure);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use postrider_backend::log::Tenures;
+    use postrider_core::id::Uid;
+    use postrider_core::partition::Partition;
+
+    #[test]
+    fn higher_priorities_go_first_and_then_older_jobs() {
+        let mut queue = Queue::default();
+        let tenure = Tenures::default().begin(Partition(0));
+        for (n, (priority, at)) in [(5, 30), (9, 40), (5, 10), (0, 1), (9, 35)].into_iter().enumerate() {
+            queue.push(Waiting {
+                tenure,
+                offset: Offset(n as u64),
+                at: Time(at),
+                tenant: String::new(),
+                job: JobId(Uid(n as u128)),
+                priority,
+                input: Input::Blob(String::new()),
+            });
+        }
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|waiting| waiting.offset.0).collect();
+        assert_eq!(order, [4, 1, 2, 0, 3]);
+    }
+}

@@ -1,0 +1,291 @@
+//! One job, from its record to its end.
+
+use std::cell::Cell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytes::Bytes;
+use postrider_backend::blobs::BlobError;
+use postrider_backend::store::StoreError;
+use postrider_core::job::{Begin, Claim, Error, Job, JobKind, Lost, Output, State};
+use postrider_core::time::Millis;
+use postrider_ingest::clock;
+use postrider_ingest::jobs::Jobs;
+use tokio_util::sync::CancellationToken;
+
+use crate::heartbeat::heartbeat;
+use crate::queue::{Input, Waiting};
+use crate::worker::Shop;
+use crate::{evaluate, output};
+
+/// Before what the store or the log did not do is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
+/// Before a job is looked for again whose row is not there yet: a quarter of the time that it has been missed for.
+const NO_ROW: RangeInclusive<Millis> = Millis(5)..=Millis(1000);
+/// Who submits a job writes its row right after its record, or tells the sender that the job was not taken.
+const UNACKNOWLEDGED: Millis = Millis::from_secs(60);
+/// At least so long a job of another worker is left alone.
+const LEAST_WAIT: Millis = Millis(50);
+
+/// What becomes of a job's record.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It is finished: the job has ended, and everyone was told.
+    Done,
+    /// The job can't be run now; it may be tried again after this time.
+    Later(Duration, Waiting),
+    /// The partition goes, and the job with it.
+    Released,
+}
+
+/// Why work on a job stopped.
+enum Stopped {
+    /// The work is done, or can't be.
+    Worked(Result<Output, Error>),
+    /// The job is no longer this worker's.
+    Lost,
+    /// The partition goes.
+    Released,
+}
+
+/// Runs one job to its end, unless `release` is cancelled before.
+pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationToken) -> Fate {
+    let one = One { shop, waiting: &waiting, release };
+    let fate = match one.begin().await {
+        Ok(claim) => one.work(claim).await,
+        Err(early) => early,
+    };
+    match fate {
+        Next::Done => {
+            one.clean_up().await;
+            Fate::Done
+        }
+        Next::Later(wait) => Fate::Later(wait, waiting),
+        Next::Released => Fate::Released,
+    }
+}
+
+/// As [`Fate`], without the job.
+enum Next {
+    Done,
+    Later(Duration),
+    Released,
+}
+
+struct One<'a> {
+    shop: &'a Shop,
+    waiting: &'a Waiting,
+    release: &'a CancellationToken,
+}
+
+impl One<'_> {
+    /// Claims the job; or says why it is not to be run now.
+    async fn begin(&self) -> Result<Claim, Next> {
+        let One { shop, waiting, .. } = self;
+        loop {
+            let Some(job) = self.find().await? else {
+                let missed = clock::now().since(waiting.at);
+                if missed > UNACKNOWLEDGED {
+                    tracing::info!(job = %waiting.job, "a job has a record and no row: its sender was told that it was not taken");
+                    return Err(Next::Done);
+                }
+                return Err(Next::Later(Millis(missed.0 / 4).clamp(*NO_ROW.start(), *NO_ROW.end()).into()));
+            };
+            let now = clock::now();
+            match job.begin(shop.worker, now, lease(shop)) {
+                Begin::Over if job.told => return Err(Next::Done),
+                // Whoever ended it may have died before it told of it.
+                Begin::Over => {
+                    self.tell(&job).await?;
+                    return Err(Next::Done);
+                }
+                Begin::Wait(until) => return Err(Next::Later(until.since(now).max(LEAST_WAIT).into())),
+                Begin::GiveUp(job) => {
+                    if self.swap(&job).await? {
+                        self.tell(&job).await?;
+                        return Err(Next::Done);
+                    }
+                }
+                Begin::Run(job, claim) => {
+                    if self.swap(&job).await? {
+                        self.tell(&job).await?;
+                        return Ok(claim);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does the work while the claim holds, and writes down what came of it.
+    async fn work(&self, claim: Claim) -> Next {
+        let progress = Cell::new(0);
+        let timeout = self.shop.options.timeout;
+        let stopped = tokio::select! {
+            worked = self.compute(claim, &progress) => Stopped::Worked(worked),
+            lost = heartbeat(self.shop, self.waiting, claim, &progress) => {
+                tracing::info!(job = %self.waiting.job, why = %lost, "a job is not run any further");
+                Stopped::Lost
+            }
+            () = tokio::time::sleep(timeout) => Stopped::Worked(Err(Error {
+                code: "timeout".to_owned(),
+                message: format!("it took longer than {} s", timeout.as_secs()),
+            })),
+            () = self.release.cancelled() => Stopped::Released,
+        };
+        match stopped {
+            Stopped::Worked(worked) => self.end(claim, worked).await.unwrap_or_else(|next| next),
+            Stopped::Lost => self.lost().await.unwrap_or_else(|next| next),
+            Stopped::Released => {
+                self.give_back(claim).await;
+                Next::Released
+            }
+        }
+    }
+
+    async fn compute(&self, claim: Claim, progress: &Cell<u16>) -> Result<Output, Error> {
+        let input = self.input().await?;
+        let result = match self.shop.kind {
+            JobKind::Evaluate => evaluate::run(self.shop, input, progress).await?,
+        };
+        output::keep(self.shop, self.waiting.job, claim, result).await
+    }
+
+    async fn input(&self) -> Result<Bytes, Error> {
+        match &self.waiting.input {
+            Input::Inline(bytes) => Ok(bytes.clone()),
+            Input::Blob(name) => loop {
+                match self.shop.blobs.get(name).await {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error @ (BlobError::Missing { .. } | BlobError::Invalid { .. })) => {
+                        return Err(Error { code: "internal".to_owned(), message: format!("the job's input is gone: {error}") });
+                    }
+                    Err(error @ BlobError::Unavailable(_)) => {
+                        tracing::warn!(%error, job = %self.waiting.job, "a job's input can't be read; trying again");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            },
+        }
+    }
+
+    /// Brings the job to its end, unless it has one already or is another worker's.
+    async fn end(&self, claim: Claim, worked: Result<Output, Error>) -> Result<Next, Next> {
+        loop {
+            let Some(job) = self.find().await? else { return Ok(Next::Done) };
+            let now = clock::now();
+            let ended = match &worked {
+                Ok(output) => job.complete(claim, output.clone(), now),
+                Err(error) => job.fail(claim, error.clone(), now),
+            };
+            match ended {
+                Ok(ended) => {
+                    if self.swap(&ended).await? {
+                        self.tell(&ended).await?;
+                        return Ok(Next::Done);
+                    }
+                }
+                Err(lost) => {
+                    // An end of which no answer came back is this one's own.
+                    let is_own = lost == Lost::Over && is_made_of(&job, &worked);
+                    if let (Ok(output), false) = (&worked, is_own) {
+                        output::discard(self.shop, output).await;
+                    }
+                    return self.lost().await;
+                }
+            }
+        }
+    }
+
+    /// The job is no longer this worker's: its record is finished where the job has ended, and told of.
+    async fn lost(&self) -> Result<Next, Next> {
+        match self.find().await? {
+            Some(job) if !job.is_over() => Ok(Next::Later(LEAST_WAIT.into())),
+            Some(job) if !job.told => self.tell(&job).await.map(|()| Next::Done),
+            Some(_) | None => Ok(Next::Done),
+        }
+    }
+
+    /// Lets another worker begin the job at once. Should that fail, it begins when the lease is over.
+    async fn give_back(&self, claim: Claim) {
+        let (shop, Waiting { tenant, job: id, .. }) = (self.shop, self.waiting);
+        let found = shop.store.job(tenant, *id).await;
+        let given = match found.map(|job| job.and_then(|job| job.release(claim).ok())) {
+            Ok(Some(job)) => shop.store.swap_job(tenant, *id, &job).await.map(drop),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = given {
+            tracing::warn!(%error, job = %id, "a job can't be given back; it begins again when its lease is over");
+        }
+    }
+
+    /// The input is of no use any more.
+    async fn clean_up(&self) {
+        if let Input::Blob(name) = &self.waiting.input
+            && let Err(error) = self.shop.blobs.delete(name).await
+        {
+            tracing::warn!(%error, "a job's input can't be deleted; it goes with its day");
+        }
+    }
+
+    async fn find(&self) -> Result<Option<Job>, Next> {
+        self.patiently("looked up", || self.shop.store.job(&self.waiting.tenant, self.waiting.job)).await
+    }
+
+    async fn swap(&self, job: &Job) -> Result<bool, Next> {
+        match self.shop.store.swap_job(&self.waiting.tenant, self.waiting.job, job).await {
+            Ok(swapped) => Ok(swapped),
+            // It may have taken place. Then the row says so, to whoever made it what it is.
+            Err(error) => {
+                tracing::warn!(%error, job = %self.waiting.job, "a job can't be changed; looking at it again");
+                self.pause().await?;
+                Ok(self.find().await?.as_ref() == Some(job))
+            }
+        }
+    }
+
+    async fn tell(&self, job: &Job) -> Result<(), Next> {
+        let Waiting { tenant, job: id, .. } = self.waiting;
+        while let Err(error) = self.shop.jobs.tell(tenant, *id, job).await {
+            tracing::warn!(%error, job = %id, "it can't be told what became of a job; trying again");
+            self.pause().await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the store until it answers.
+    async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Next> {
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => tracing::warn!(%error, job = %self.waiting.job, "a job can't be {what}; trying again"),
+            }
+            self.pause().await?;
+        }
+    }
+
+    async fn pause(&self) -> Result<(), Next> {
+        tokio::select! {
+            () = self.release.cancelled() => Err(Next::Released),
+            () = tokio::time::sleep(AGAIN) => Ok(()),
+        }
+    }
+}
+
+fn is_made_of(job: &Job, worked: &Result<Output, Error>) -> bool {
+    match (&job.state, worked) {
+        (State::Completed { output, .. }, Ok(made)) => output == made,
+        (State::Failed { error, .. }, Err(made)) => error == made,
+        _other => false,
+    }
+}
+
+/// How long a claim of `shop` holds.
+pub(crate) fn lease(shop: &Shop) -> Millis {
+    Millis(u64::try_from(shop.options.lease.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Where a job's worker keeps what it makes: under the claim, so that a worker that lost it overwrites nothing.
+pub(crate) fn folder(job: postrider_core::id::JobId, claim: Claim) -> String {
+    format!("{}/{}-{:016x}", Jobs::folder(job), claim.number, claim.worker)
+}

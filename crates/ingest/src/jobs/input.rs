@@ -1,0 +1,190 @@
+//! What the kinds of jobs are to be done with.
+
+use std::borrow::Cow;
+
+use postrider_evaluate::{MAX_BYTES, Metric, Options, Pair, Stemming};
+use serde::Deserialize;
+
+use crate::submission::{Invalid, Problem};
+
+/// Most pairs of one evaluation.
+const MAX_PAIRS: usize = 100_000;
+/// Most references of one pair.
+const MAX_REFERENCES: usize = 64;
+/// Most names of metrics; there are fewer to choose from.
+const MAX_METRICS: usize = 64;
+/// Pairs of which something wrong is named; of the others it would be the same.
+const MAX_NAMED: usize = 20;
+
+/// An evaluation: which texts, and by what.
+#[derive(Clone, Debug)]
+pub struct EvaluateInput {
+    /// At least one, at most 100,000.
+    pub pairs: Vec<Pair>,
+    /// At least one.
+    pub metrics: Vec<Metric>,
+    /// Where a metric leaves a choice.
+    pub options: Options,
+    /// What is answered.
+    pub detail: Detail,
+}
+
+/// What an evaluation is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// The corpus's scores and each pair's.
+    #[default]
+    Pairs,
+    /// The corpus's only.
+    Corpus,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw<'a> {
+    #[serde(default, borrow)]
+    pairs: Option<Vec<RawPair<'a>>>,
+    #[serde(default)]
+    candidates: Option<Vec<Cow<'a, str>>>,
+    #[serde(default)]
+    references: Option<Vec<References<'a>>>,
+    metrics: Vec<Cow<'a, str>>,
+    #[serde(default)]
+    stemming: bool,
+    #[serde(default)]
+    detail: Detail,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPair<'a> {
+    #[serde(borrow)]
+    candidate: Cow<'a, str>,
+    references: References<'a>,
+}
+
+/// One reference, or several.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "must be a text or a list of texts")]
+enum References<'a> {
+    One(#[serde(borrow)] Cow<'a, str>),
+    Many(Vec<Cow<'a, str>>),
+}
+
+impl References<'_> {
+    fn into_texts(self) -> Vec<String> {
+        match self {
+            References::One(text) => vec![text.into_owned()],
+            References::Many(texts) => texts.into_iter().map(Cow::into_owned).collect(),
+        }
+    }
+}
+
+impl EvaluateInput {
+    /// Reads `{pairs, metrics, …}`, or `{candidates, references, metrics, …}`; names everything that is wrong.
+    pub fn from_json(bytes: &[u8]) -> Result<EvaluateInput, Invalid> {
+        let raw: Raw<'_> = Invalid::from_json(bytes)?;
+        let mut problems = Vec::new();
+        let metrics = metrics(&raw.metrics, &mut problems);
+        let pairs: Vec<Pair> = match (raw.pairs, raw.candidates, raw.references) {
+            (Some(pairs), None, None) => pairs.into_iter().map(|RawPair { candidate, references }| pair(candidate, references)).collect(),
+            (None, Some(candidates), Some(references)) => {
+                if candidates.len() != references.len() {
+                    let (texts, given) = (candidates.len(), references.len());
+                    problems.push(Problem::new("references", format!("must be as many as there are candidates: {texts}, not {given}")));
+                }
+                candidates.into_iter().zip(references).map(|(candidate, references)| pair(candidate, references)).collect()
+            }
+            _other => {
+                problems.push(Problem::new("pairs", "must be given, or else `candidates` with `references`"));
+                return Err(Invalid::Fields(problems));
+            }
+        };
+        check_pairs(&pairs, &mut problems);
+        if !problems.is_empty() {
+            return Err(Invalid::Fields(problems));
+        }
+        let stemming = if raw.stemming { Stemming::Porter } else { Stemming::Off };
+        Ok(EvaluateInput { pairs, metrics, options: Options { stemming }, detail: raw.detail })
+    }
+}
+
+fn pair(candidate: Cow<'_, str>, references: References<'_>) -> Pair {
+    Pair { candidate: candidate.into_owned(), references: references.into_texts() }
+}
+
+fn metrics(names: &[Cow<'_, str>], problems: &mut Vec<Problem>) -> Vec<Metric> {
+    if names.is_empty() || names.len() > MAX_METRICS {
+        problems.push(Problem::new("metrics", format!("must name 1 to {MAX_METRICS} of {}", Metric::KNOWN.join(", "))));
+        return Vec::new();
+    }
+    let mut metrics = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match Metric::parse(name) {
+            Ok(found) => metrics.extend_from_slice(found),
+            Err(error) => problems.push(Problem::new(format!("metrics.{index}"), error.to_string())),
+        }
+    }
+    metrics
+}
+
+fn check_pairs(pairs: &[Pair], problems: &mut Vec<Problem>) {
+    if pairs.is_empty() || pairs.len() > MAX_PAIRS {
+        problems.push(Problem::new("pairs", format!("must be 1 to {MAX_PAIRS}, not {}", pairs.len())));
+        return;
+    }
+    let wrong = pairs.iter().enumerate().filter_map(|(index, pair)| {
+        let longest = pair.references.iter().chain([&pair.candidate]).map(String::len).max().unwrap_or_default();
+        let words = match pair.references.len() {
+            0 => "must have at least one reference".to_owned(),
+            count if count > MAX_REFERENCES => format!("must have at most {MAX_REFERENCES} references, not {count}"),
+            _ if longest > MAX_BYTES => format!("has a text of {longest} bytes; the most is {MAX_BYTES}"),
+            _ => return None,
+        };
+        Some(Problem::new(format!("pairs.{index}"), words))
+    });
+    problems.extend(wrong.take(MAX_NAMED));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<EvaluateInput, Invalid> {
+        EvaluateInput::from_json(json.as_bytes())
+    }
+
+    fn wrong(json: &str) -> Vec<(String, String)> {
+        match read(json) {
+            Err(Invalid::Fields(problems)) => problems.into_iter().map(|p| (p.field, p.message)).collect(),
+            other => panic!("{json} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn pairs_can_be_given_in_rows_or_columns() {
+        let rows =
+            read(r#"{"pairs":[{"candidate":"a","references":["b","c"]},{"candidate":"","references":"d"}],"metrics":["rouge","bleu"]}"#);
+        let columns = read(r#"{"candidates":["a",""],"references":[["b","c"],"d"],"metrics":["bleu","rouge"],"detail":"corpus"}"#);
+        let (rows, columns) = (rows.unwrap(), columns.unwrap());
+        assert_eq!(rows.pairs, columns.pairs);
+        assert_eq!((rows.metrics.len(), rows.detail, columns.detail), (5, Detail::Pairs, Detail::Corpus));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_would_be_right() {
+        let unknown = wrong(r#"{"pairs":[{"candidate":"a","references":["b"]}],"metrics":["blue"]}"#);
+        assert_eq!(unknown[0].0, "metrics.0");
+        assert!(unknown[0].1.contains("chrf++"), "{unknown:?}");
+        let fields = |json| wrong(json).into_iter().map(|(field, _)| field).collect::<Vec<_>>();
+        assert_eq!(fields(r#"{"pairs":[],"metrics":[]}"#), ["metrics", "pairs"]);
+        assert_eq!(fields(r#"{"metrics":["bleu"]}"#), ["pairs"]);
+        assert_eq!(fields(r#"{"candidates":["a"],"references":[],"metrics":["bleu"]}"#), ["references", "pairs"]);
+        assert_eq!(fields(r#"{"pairs":[{"candidate":"a","references":[]}],"metrics":["f1"]}"#), ["pairs.0"]);
+        assert_eq!(fields(r#"{"pairs":[{"candidate":"a","references":7}],"metrics":["f1"]}"#), ["pairs[0].references"]);
+        assert_eq!(fields(r#"{"pairs":[{"candidate":"a"}],"metrics":["f1"]}"#), ["references"]);
+        let many = format!(r#"{{"candidates":[{0}"a"],"references":[{0}"a"],"metrics":["bleu"]}}"#, r#""a","#.repeat(MAX_PAIRS));
+        assert_eq!(wrong(&many)[0].0, "pairs");
+    }
+}

@@ -1,0 +1,229 @@
+//! A job as its sender gave it, checked.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use postrider_core::job::{Callback, JobKind};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::input::EvaluateInput;
+use crate::submission::{Invalid, MAX_URLS, Problem, wrong_metadata};
+
+/// The highest priority; jobs without one have the middle.
+const MAX_PRIORITY: u8 = 9;
+const MIDDLE: u8 = 5;
+/// Members that `include` or `exclude` may name.
+const MAX_MEMBERS: usize = 32;
+
+/// A job that can be done, but for what only doing it shows.
+#[derive(Clone, Debug)]
+pub struct JobSubmission {
+    /// What sort of work it is.
+    pub kind: JobKind,
+    /// What it is to be done with: a JSON object of the kind's own shape.
+    pub input: String,
+    /// Who is told of its end.
+    pub callback: Callback,
+    /// From 0 to 9.
+    pub priority: u8,
+    /// The sender's own data, as JSON.
+    pub metadata: Option<String>,
+}
+
+/// What stands beside a job's input.
+#[derive(Deserialize)]
+struct Beside<'a> {
+    #[serde(default, borrow)]
+    webhook_url: Option<Cow<'a, str>>,
+    #[serde(default)]
+    webhook_urls: Option<Vec<Cow<'a, str>>>,
+    #[serde(default)]
+    webhook: Option<Webhook>,
+    #[serde(default)]
+    priority: Option<u64>,
+    #[serde(default, borrow)]
+    metadata: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Webhook {
+    #[serde(default)]
+    payload: Option<Payload>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    #[serde(default)]
+    include: Option<Vec<String>>,
+    #[serde(default)]
+    exclude: Option<Vec<String>>,
+}
+
+/// The members that are not the kind's own.
+const BESIDE: [&str; 5] = ["webhook_url", "webhook_urls", "webhook", "priority", "metadata"];
+
+impl JobSubmission {
+    /// Reads and checks `{kind, input, …}`.
+    pub fn from_json(bytes: &[u8]) -> Result<JobSubmission, Invalid> {
+        let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
+        let beside = split(&mut members);
+        let (kind, input) = (members.remove("kind"), members.remove("input"));
+        let mut problems: Vec<Problem> =
+            members.keys().map(|name| Problem::new(shortened(name), "is not a field of this request")).collect();
+        let kind = match kind.map(|kind| serde_json::from_str::<&str>(kind.get())) {
+            Some(Ok(name)) => {
+                JobKind::named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), kinds()))
+            }
+            Some(Err(_)) => Err(format!("must be text: one of {}", kinds())),
+            None => Err(format!("is missing; there are {}", kinds())),
+        };
+        let input = input.ok_or("is missing: an object with what the job is to be done with");
+        match (kind, input) {
+            (Ok(kind), Ok(input)) => finish(kind, input.get().to_owned(), beside, "input", problems),
+            (kind, input) => {
+                problems.extend(kind.err().map(|words| Problem::new("kind", words)));
+                problems.extend(input.err().map(|words| Problem::new("input", words)));
+                Err(Invalid::Fields(problems))
+            }
+        }
+    }
+
+    /// Reads and checks a job of `kind` whose input stands beside what else is said of it, in one object.
+    pub fn flat(kind: JobKind, bytes: &[u8]) -> Result<JobSubmission, Invalid> {
+        let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
+        let beside = split(&mut members);
+        let input = serde_json::to_string(&members).map_err(|error| Invalid::Syntax(error.to_string()))?;
+        finish(kind, input, beside, "", Vec::new())
+    }
+}
+
+/// Takes out what does not belong to the input.
+fn split<'a>(members: &mut BTreeMap<Cow<'a, str>, &'a RawValue>) -> BTreeMap<&'static str, &'a RawValue> {
+    BESIDE.into_iter().filter_map(|name| members.remove(name).map(|value| (name, value))).collect()
+}
+
+fn finish(
+    kind: JobKind,
+    input: String,
+    beside: BTreeMap<&'static str, &RawValue>,
+    scope: &str,
+    mut problems: Vec<Problem>,
+) -> Result<JobSubmission, Invalid> {
+    if let Err(invalid) = check_input(kind, &input) {
+        problems.extend(scoped(invalid, scope));
+    }
+    let beside = serde_json::to_string(&beside).map_err(|error| Invalid::Syntax(error.to_string()))?;
+    let beside: Beside<'_> = match Invalid::from_json(beside.as_bytes()) {
+        Ok(beside) => beside,
+        Err(Invalid::Fields(more)) => {
+            problems.extend(more);
+            return Err(Invalid::Fields(problems));
+        }
+        Err(error) => return Err(error),
+    };
+    let callback = callback(&beside, &mut problems);
+    let priority = match beside.priority {
+        None => MIDDLE,
+        Some(priority) => u8::try_from(priority).ok().filter(|priority| *priority <= MAX_PRIORITY).unwrap_or_else(|| {
+            problems.push(Problem::new("priority", format!("must be a whole number from 0 to {MAX_PRIORITY}")));
+            MIDDLE
+        }),
+    };
+    problems.extend(beside.metadata.and_then(wrong_metadata));
+    let metadata = beside.metadata.map(|metadata| metadata.get().to_owned());
+    if problems.is_empty() { Ok(JobSubmission { kind, input, callback, priority, metadata }) } else { Err(Invalid::Fields(problems)) }
+}
+
+fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
+    let one = beside.webhook_url.iter().map(|url| ("webhook_url".to_owned(), url));
+    let many = beside.webhook_urls.iter().flatten().enumerate().map(|(i, url)| (format!("webhook_urls.{i}"), url));
+    let mut urls: Vec<String> = Vec::new();
+    for (field, url) in one.chain(many) {
+        if let Err(error) = postrider_egress::check_url(url) {
+            problems.push(Problem::new(field, error.to_string()));
+        } else if !urls.iter().any(|known| known == url) {
+            urls.push(url.clone().into_owned());
+        }
+    }
+    if urls.len() > MAX_URLS {
+        problems.push(Problem::new("webhook_urls", format!("must name at most {MAX_URLS} URLs")));
+    }
+    let payload = beside.webhook.as_ref().and_then(|webhook| webhook.payload.as_ref());
+    let include = payload.and_then(|payload| payload.include.clone());
+    let exclude = payload.and_then(|payload| payload.exclude.clone()).unwrap_or_default();
+    for (field, members) in [("webhook.payload.include", include.as_deref().unwrap_or_default()), ("webhook.payload.exclude", &exclude)] {
+        if members.len() > MAX_MEMBERS {
+            problems.push(Problem::new(field, format!("must name at most {MAX_MEMBERS} members")));
+        }
+    }
+    Callback { urls, include, exclude }
+}
+
+/// Whether the input can be worked with.
+fn check_input(kind: JobKind, input: &str) -> Result<(), Invalid> {
+    match kind {
+        JobKind::Evaluate => EvaluateInput::from_json(input.as_bytes()).map(drop),
+    }
+}
+
+fn scoped(invalid: Invalid, scope: &str) -> Vec<Problem> {
+    let within = |field: String| match (scope.is_empty(), field.is_empty()) {
+        (true, _) => field,
+        (false, true) => scope.to_owned(),
+        (false, false) => format!("{scope}.{field}"),
+    };
+    match invalid {
+        Invalid::Fields(problems) => problems.into_iter().map(|p| Problem::new(within(p.field), p.message)).collect(),
+        Invalid::Syntax(words) => vec![Problem::new(within(String::new()), words)],
+    }
+}
+
+fn kinds() -> String {
+    JobKind::ALL.map(JobKind::name).join(", ")
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn wrong(result: Result<JobSubmission, Invalid>) -> Vec<String> {
+        match result {
+            Err(Invalid::Fields(problems)) => problems.into_iter().map(|p| p.field).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn both_forms_of_a_request_give_one_job() {
+        let input = json!({"pairs": [{"candidate": "a", "references": ["b"]}], "metrics": ["bleu"]});
+        let nested = json!({"kind": "evaluate", "input": input, "webhook_url": "https://a.example/", "priority": 9});
+        let mut flat = input.clone();
+        flat["webhook_urls"] = json!(["https://a.example/", "https://a.example/"]);
+        flat["priority"] = json!(9);
+        let nested = JobSubmission::from_json(nested.to_string().as_bytes()).unwrap();
+        let flat = JobSubmission::flat(JobKind::Evaluate, flat.to_string().as_bytes()).unwrap();
+        for job in [&nested, &flat] {
+            assert_eq!(serde_json::from_str::<Value>(&job.input).unwrap(), input);
+            assert_eq!((job.priority, job.callback.urls.as_slice()), (9, &["https://a.example/".to_owned()][..]));
+        }
+    }
+
+    #[test]
+    fn everything_wrong_is_named() {
+        let job = json!({"kind": "evaluate", "input": {"pairs": [], "metrics": ["bleu"]}, "webhook_url": "ftp://a/",
+            "webhook": {"payload": {"exclude": ["results"]}}, "priority": 10, "metadata": 3});
+        let found = wrong(JobSubmission::from_json(job.to_string().as_bytes()));
+        assert_eq!(found, ["input.pairs", "webhook_url", "priority", "metadata"]);
+        assert_eq!(wrong(JobSubmission::from_json(br#"{"kind":"dance","mystery":1}"#)), ["mystery", "kind", "input"]);
+        assert_eq!(wrong(JobSubmission::flat(JobKind::Evaluate, br#"{"metrics":["bleu"],"webhook_url":7}"#)), ["pairs", "webhook_url"]);
+        assert!(matches!(JobSubmission::from_json(b"\xff"), Err(Invalid::Syntax(_))));
+    }
+}

@@ -1,0 +1,162 @@
+//! Taking a job in, and withdrawing one.
+
+use std::sync::Arc;
+
+use postrider_backend::blobs::Blobs;
+use postrider_backend::log::{Append, Topic};
+use postrider_backend::store::{Claim, JobWrite, Store, Write};
+use postrider_core::id::JobId;
+use postrider_core::job::{Job, Lost, State};
+use postrider_core::partition;
+use postrider_core::record::JobEnvelope;
+use postrider_core::time::Time;
+use sha2::{Digest, Sha256};
+
+use super::submission::JobSubmission;
+use crate::clock;
+use crate::ids::Ids;
+use crate::ingest::{Ingest, IngestError, Source};
+
+/// An input of more bytes lies among the blobs.
+const INLINE_INPUT: usize = 256 << 10;
+/// How often a change that others get ahead of is tried.
+const TRIES: usize = 16;
+
+/// Takes jobs in and tells of them.
+pub struct Jobs {
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) blobs: Blobs,
+    ids: Ids,
+    /// What links begin with: scheme, host and port.
+    pub(super) public_url: String,
+}
+
+/// What the sender of a job is told.
+#[derive(Clone, Debug)]
+pub struct JobReceipt {
+    /// The job.
+    pub id: JobId,
+    /// As it stands: new, unless the request is a repeat.
+    pub job: Job,
+}
+
+/// A job was not withdrawn.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelError {
+    /// There is none of this id.
+    #[error("there is no such job")]
+    Missing,
+    /// It has ended.
+    #[error("{0}")]
+    Over(Lost),
+    /// The log or the store is not available; the same request may be sent again.
+    #[error("{0}")]
+    Ingest(#[from] IngestError),
+}
+
+/// The blob of a job's input.
+fn input_name(id: JobId) -> String {
+    format!("{}/input.json", Jobs::folder(id))
+}
+
+impl Jobs {
+    /// Where the blobs of all jobs lie.
+    pub const BLOBS: &str = "jobs";
+
+    /// Jobs enter where `ingest` has its log and store; large inputs go to `blobs`. Links begin with `public_url`.
+    pub fn new(ingest: Arc<Ingest>, blobs: Blobs, ids: Ids, public_url: String) -> Jobs {
+        Jobs { ingest, blobs, ids, public_url }
+    }
+
+    /// Where the blobs of a job lie: in a folder of the day it was made, so that what is old can be found.
+    pub fn folder(id: JobId) -> String {
+        format!("{}/{id}", Jobs::day(id.0.time()))
+    }
+
+    /// Where the blobs of a day's jobs lie. Days are counted from the Unix epoch.
+    pub fn day(at: Time) -> String {
+        format!("{}/{}", Jobs::BLOBS, at.0 / 86_400_000)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.ingest.store
+    }
+
+    /// Takes one job; durable when it returns. `raw` is what the sender sent, to tell a repeat from a different job.
+    pub async fn submit(&self, source: Source<'_>, submission: &JobSubmission, raw: &[u8]) -> Result<JobReceipt, IngestError> {
+        let now = clock::now();
+        let mut id = JobId(self.ids.next(now));
+        if let Some(key) = source.idempotency_key {
+            let hash: [u8; 32] = Sha256::digest(raw).into();
+            match self.store().claim(source.tenant, &format!("job:{key}"), hash, id.0, now).await? {
+                Claim::New => {}
+                Claim::Same { event } => {
+                    id = JobId(event);
+                    if let Some(job) = self.store().job(source.tenant, id).await? {
+                        return Ok(JobReceipt { id, job });
+                    }
+                }
+                Claim::Other => return Err(IngestError::KeyReused("the Idempotency-Key")),
+            }
+        }
+        let JobSubmission { kind, input, callback, priority, metadata } = submission;
+        let job = Job {
+            version: 0,
+            kind: kind.name().to_owned(),
+            callback: callback.clone(),
+            metadata: metadata.clone(),
+            priority: *priority,
+            traceparent: source.traceparent.map(str::to_owned),
+            state: State::Pending { claims: 0 },
+            told: true,
+        };
+        let large = (input.len() > INLINE_INPUT).then(|| input_name(id));
+        if let Some(name) = &large {
+            self.blobs.put(name, input.clone().into()).await?;
+        }
+        let envelope = JobEnvelope { tenant: source.tenant, job: id, priority: *priority, input: large.as_deref() };
+        let record = Append {
+            topic: Topic::Jobs(*kind),
+            partition: partition::of_key(id.to_string().as_bytes(), self.ingest.log.partitions(Topic::Jobs(*kind))),
+            meta: envelope.encode().into(),
+            payload: if large.is_some() { bytes::Bytes::new() } else { input.clone().into() },
+            failure: None,
+        };
+        // What is told first is that the job waits, and it does once it has a row; whoever hears of it before will find it.
+        let mut records = vec![record];
+        records.extend(self.news(source.tenant, id, &job, now).await?);
+        self.ingest.log.append(records).await?;
+        let write = JobWrite { tenant: source.tenant.into(), id, job: job.clone() };
+        self.store().write(vec![Write::Job(write)]).await?;
+        Ok(JobReceipt { id, job })
+    }
+
+    /// Withdraws a job that has not ended, and tells of it. A worker that runs it stops soon.
+    pub async fn cancel(&self, tenant: &str, id: JobId) -> Result<Job, CancelError> {
+        for _ in 0..TRIES {
+            let job = self.store().job(tenant, id).await.map_err(IngestError::from)?.ok_or(CancelError::Missing)?;
+            let canceled = match job.cancel(clock::now()) {
+                Ok(canceled) => canceled,
+                // A former request may have died before it told of it.
+                Err(Lost::Canceled) if !job.told => job,
+                Err(lost) => return Err(CancelError::Over(lost)),
+            };
+            if canceled.told || !self.swapped(tenant, id, &canceled).await? {
+                continue;
+            }
+            self.tell(tenant, id, &canceled).await?;
+            // Should this fail, whoever reads the job's record tells it again, under the same ids.
+            if let Err(error) = self.store().swap_job(tenant, id, &canceled.told()).await {
+                tracing::warn!(%error, job = %id, "it can't be noted that a withdrawal was told");
+            }
+            return Ok(canceled);
+        }
+        Err(IngestError::from(postrider_backend::store::StoreError::Unavailable("the job changes all the time; try again".to_owned()))
+            .into())
+    }
+
+    /// Whether the job stands as `job` now: put there, or found there.
+    async fn swapped(&self, tenant: &str, id: JobId, job: &Job) -> Result<bool, IngestError> {
+        Ok(self.store().swap_job(tenant, id, job).await? || self.store().job(tenant, id).await?.as_ref() == Some(job))
+    }
+}
