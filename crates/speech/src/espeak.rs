@@ -80,7 +80,7 @@ impl Espeak {
         Request::new(order, &self.languages, &self.voices)
     }
 
-    /// Speaks into `out`, from its start, and leaves a whole WAV file there: 16 bit, mono, at espeak-ng's sample rate.
+    /// Speaks into `out`, an empty file, and leaves a whole WAV file there: 16 bit, mono, at espeak-ng's sample rate.
     ///
     /// `progress` is told the share of the text that is spoken, rising to 1. Dropping the future ends the program.
     ///

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use crate::language::Languages;
 use crate::voice::Voices;
 
-/// Longest text, in bytes: 1 MiB. Half of it is about as much English as fits into a file at the usual rate.
+/// Longest text, in bytes: 1 MiB. Two thirds of it are about as much as fits into a file at the usual rate.
 pub const MAX_TEXT: usize = 1 << 20;
 const RATES: RangeInclusive<u32> = 80..=450;
 const PITCHES: RangeInclusive<u32> = 0..=99;

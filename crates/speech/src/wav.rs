@@ -28,9 +28,8 @@ pub(crate) struct Given {
 }
 
 impl<'a, W: AsyncWrite + AsyncSeek + Unpin> Wav<'a, W> {
-    /// Begins at the start of `out`.
+    /// Leaves room for the header.
     pub(crate) async fn begin(out: &'a mut W) -> Result<Wav<'a, W>, SpeechError> {
-        out.seek(SeekFrom::Start(0)).await.map_err(SpeechError::Write)?;
         out.write_all(&[0; HEADER]).await.map_err(SpeechError::Write)?;
         Ok(Wav { out, bytes: 0, rate: None })
     }

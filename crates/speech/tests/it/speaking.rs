@@ -69,7 +69,7 @@ async fn voice_rate_and_pitch_are_heard() {
 
 #[tokio::test]
 async fn a_long_text_is_spoken_into_one_file_with_rising_progress() {
-    let text: String = (0..2300).map(|number| format!("Sentence number {number} says so little, in fact. ")).collect();
+    let text = "So it was, and so it is, and nothing else was said on that day. ".repeat(1600);
     assert!(text.len() > 100_000);
     let espeak = espeak().await;
     let request = espeak.request(Order { rate: Some(450), ..english(text) }).unwrap();
@@ -81,17 +81,8 @@ async fn a_long_text_is_spoken_into_one_file_with_rising_progress() {
     assert!(shares.len() >= 50, "{} parts", shares.len());
     assert!(shares.is_sorted_by(|one, next| one < next) && shares.last() == Some(&1.0), "{shares:?}");
     let wav = Wav::read(&std::fs::read(&path).unwrap());
-    // 20,000 words at 450 a minute, numbers in words.
-    assert!((1800.0..6000.0).contains(&wav.seconds()), "{} s", wav.seconds());
-}
-
-#[tokio::test]
-async fn a_file_is_written_from_its_start() {
-    let espeak = espeak().await;
-    let mut out = Cursor::new(b"something else".to_vec());
-    out.set_position(9);
-    espeak.speak(&espeak.request(english("Yes.")).unwrap(), &mut out, |_| ()).await.unwrap();
-    assert!(Wav::read(out.get_ref()).sound() > 0.1);
+    // 25,600 words at 450 a minute.
+    assert!((2000.0..5000.0).contains(&wav.seconds()), "{} s", wav.seconds());
 }
 
 #[tokio::test]
