@@ -4,9 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
+use crate::audio::MAX_AUDIO;
 use crate::espeak::is_name;
 use crate::sandbox::{MAX_OUTPUT, TIMEOUT};
-use crate::wav::MAX_AUDIO;
 
 /// Why no speech was made.
 #[derive(Debug, thiserror::Error)]

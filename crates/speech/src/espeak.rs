@@ -2,18 +2,17 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf, absolute};
 
-use tokio::io::{AsyncSeek, AsyncWrite};
-
+use crate::audio::Audio;
 use crate::error::SpeechError;
 use crate::language::{Language, Languages, UnknownLanguage};
 use crate::request::{BadRequest, Order, Request, harmless};
 use crate::sandbox::{self, Sandbox};
 use crate::sentences::parts;
 use crate::voice::Voices;
-use crate::wav::Wav;
 
 /// The espeak-ng of this machine, its languages and voices.
 ///
@@ -24,8 +23,8 @@ use crate::wav::Wav;
 /// let espeak = Espeak::find(None).await?;
 /// let order = Order { text: "Akkam jirta?".into(), language: "oromo".into(), ..Order::default() };
 /// let request = espeak.request(order)?;
-/// let mut file = tokio::fs::File::create("akkam.wav").await?;
-/// espeak.speak(&request, &mut file, |share| println!("{:.0} %", share * 100.0)).await?;
+/// let file = std::fs::File::create("akkam.wav")?;
+/// espeak.speak(&request, file, |share| println!("{:.0} %", share * 100.0)).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -39,6 +38,7 @@ pub struct Espeak {
 
 impl Espeak {
     /// Finds the program, `espeak-ng` in PATH without a name or path, and asks it for its languages and voices.
+    /// It is told of ESPEAK_DATA_PATH, where that is set.
     ///
     /// Errors: [`SpeechError::Missing`], or the others when it can't be run or is another program.
     pub async fn find(program: Option<&Path>) -> Result<Espeak, SpeechError> {
@@ -80,31 +80,26 @@ impl Espeak {
         Request::new(order, &self.languages, &self.voices)
     }
 
-    /// Speaks into `out`, an empty file, and leaves a whole WAV file there: 16 bit, mono, at espeak-ng's sample rate.
+    /// Speaks into `out`, an empty file, and leaves a whole one there, of the request's format.
     ///
     /// `progress` is told the share of the text that is spoken, rising to 1. Dropping the future ends the program.
     ///
     /// Errors: what is in `out` then is of no use.
-    pub async fn speak(
-        &self,
-        request: &Request,
-        out: &mut (impl AsyncWrite + AsyncSeek + Unpin),
-        mut progress: impl FnMut(f32),
-    ) -> Result<(), SpeechError> {
+    pub async fn speak(&self, request: &Request, out: File, mut progress: impl FnMut(f32)) -> Result<(), SpeechError> {
         let (rate, pitch) = (request.rate.to_string(), request.pitch.to_string());
         // `-b 1`: the text is UTF-8, never anything else by guess.
         let arguments = ["--stdin", "--stdout", "-b", "1", "-s", &rate, "-p", &pitch, "-v", &request.voice];
-        let mut wav = Wav::begin(out).await?;
+        let mut audio = Audio::begin(out, request.format).await?;
         let mut spoken = 0;
         for part in parts(&request.text) {
             let mut running = self.sandbox.start(&arguments)?;
-            let copied = wav.copy(running.stdout());
+            let copied = audio.copy(running.stdout());
             let given = running.finish(harmless(part).as_bytes(), copied).await?;
-            wav.check(&given)?;
+            audio.check(&given)?;
             spoken += part.len();
             progress(spoken as f32 / request.text.len() as f32);
         }
-        wav.end().await
+        audio.end().await
     }
 }
 

@@ -75,7 +75,7 @@ impl Languages {
     /// A name may lack what is in brackets, and a code the region: then it is what espeak-ng prefers. A region that is not
     /// known is passed over as in RFC 4647, section 3.4: `om-ET` is `om`.
     pub(crate) fn find(&self, wanted: &str) -> Result<&Language, UnknownLanguage> {
-        let key = key(&beginning(wanted));
+        let key = key(wanted);
         let found = self.of_code(&key).or_else(|| self.named(&key)).or_else(|| {
             let (code, _) = key.split_once('-').filter(|(code, _)| matches!(code.len(), 2 | 3))?;
             self.of_code(code)

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::audio::Format;
 use crate::language::Languages;
 use crate::voice::Voices;
 
@@ -24,6 +25,8 @@ pub struct Order {
     pub rate: Option<u32>,
     /// 0 to 99, 50 otherwise.
     pub pitch: Option<u32>,
+    /// WAV otherwise.
+    pub format: Format,
 }
 
 /// An order that espeak-ng can carry out; [`Espeak::request`](crate::Espeak::request) makes it.
@@ -34,6 +37,7 @@ pub struct Request {
     pub(crate) voice: String,
     pub(crate) rate: u32,
     pub(crate) pitch: u32,
+    pub(crate) format: Format,
 }
 
 /// Why an order can't be carried out: every field that is wrong.
@@ -69,7 +73,7 @@ impl Request {
         match (text, language, voice, rate, pitch) {
             (Ok(()), Ok(language), Ok(variant), Ok(rate), Ok(pitch)) => {
                 let voice = variant.map_or_else(|| language.file.clone(), |variant| format!("{}+{variant}", language.file));
-                Ok(Request { text: order.text, voice, rate, pitch })
+                Ok(Request { text: order.text, voice, rate, pitch, format: order.format })
             }
             (text, language, voice, rate, pitch) => {
                 let errors = [

@@ -1,8 +1,8 @@
 //! One run of the program, within limits.
 //!
 //! What holds: an environment of its own, `/` as the folder, nothing inherited but three pipes, a process group that ends
-//! when the run is given up, and limits of address space, processor time, open files and the size of a file. A run has a
-//! time-out, and what it writes is bounded.
+//! when the run is given up, and limits of address space, processor time, open files and the size of a file, set by
+//! `prlimit`, which is Linux's. A run has a time-out, and what it writes is bounded.
 //!
 //! What does not: it runs as the same user, may read and write that user's files, start processes and open sockets. There is
 //! no seccomp filter and no namespace. Whoever needs those starts the server within them.

@@ -1,11 +1,12 @@
 //! A program that stands in for espeak-ng where it has to fail.
 
-use std::io::Cursor;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use postrider_speech::{Espeak, Order, Request, SpeechError};
 use tempfile::TempDir;
+
+use crate::spoken;
 
 /// The header that espeak-ng writes.
 pub(crate) const HEADER: &str = r"RIFF\044\360\377\177WAVEfmt \020\0\0\0\001\0\001\0\042V\0\0D\254\0\0\002\0\020\0data\0\360\377\177";
@@ -43,7 +44,6 @@ impl Fake {
 
     pub(crate) async fn speak(&self) -> Result<Vec<u8>, SpeechError> {
         let (espeak, request) = self.found().await;
-        let mut out = Cursor::new(Vec::new());
-        espeak.speak(&request, &mut out, |_| ()).await.map(|()| out.into_inner())
+        spoken(&espeak, &request).await
     }
 }

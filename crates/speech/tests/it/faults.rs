@@ -1,10 +1,9 @@
 //! A program that is missing, is another one, hangs, floods, dies, or is no longer wanted.
 
-use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use postrider_speech::{Espeak, SpeechError};
+use postrider_speech::{Espeak, Format, Order, SpeechError};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, test_kill_process};
 use tokio::io::AsyncReadExt;
@@ -12,6 +11,7 @@ use tokio::net::unix::pipe::{OpenOptions, Receiver};
 
 use crate::fake::{Fake, HEADER};
 use crate::wav::Wav;
+use crate::{english, spoken};
 
 #[tokio::test]
 async fn a_missing_program_is_answered_with_what_to_install() {
@@ -75,6 +75,18 @@ async fn what_is_not_audio_is_refused() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_told_from_a_failing_program() {
+    let fake = Fake::new(&format!("cat >/dev/null; printf '{HEADER}'; head -c 10000000 /dev/urandom"));
+    let espeak = Espeak::find(Some(&fake.program())).await.unwrap();
+    for format in [Format::Wav, Format::Ogg] {
+        let request = espeak.request(Order { format, ..english("Hello.") }).unwrap();
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let error = espeak.speak(&request, full, |_| ()).await.unwrap_err();
+        assert!(matches!(error, SpeechError::Write(_)) && error.to_string().contains("No space left"), "{format:?}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn it_has_limits_and_an_environment_of_its_own_before_it_gets_the_text() {
     let body = "cat >/dev/null; { env; pwd; for limit in v t n c f; do ulimit -$limit; done; } >&2; exit 1";
     let Err(SpeechError::Failed { complaint, .. }) = Fake::new(body).speak().await else { panic!("it fails") };
@@ -122,16 +134,18 @@ async fn gone(mut lifeline: Receiver, process: Pid) {
     }
 }
 
+fn may_be_spawned(_: &(impl Future + Send)) {}
+
 #[tokio::test]
 async fn a_program_that_hangs_is_ended_with_its_children() {
     let fake = Fake::new(HANGS);
     let mut lifeline = lifeline(&fake);
     let (espeak, request) = fake.found().await;
-    let mut out = Cursor::new(Vec::new());
-    let mut speech = Box::pin(espeak.speak(&request, &mut out, |_| ()));
+    let mut speech = Box::pin(spoken(&espeak, &request));
+    may_be_spawned(&speech);
     let process = tokio::select! {
         process = number(&mut lifeline) => process,
-        spoken = &mut speech => panic!("it hangs: {spoken:?}"),
+        ended = &mut speech => panic!("it hangs: {ended:?}"),
     };
     tokio::time::pause();
     let error = speech.await.unwrap_err();
@@ -145,10 +159,9 @@ async fn a_speech_that_is_dropped_ends_the_program_with_its_children() {
     let fake = Fake::new(HANGS);
     let mut lifeline = lifeline(&fake);
     let (espeak, request) = fake.found().await;
-    let mut out = Cursor::new(Vec::new());
     let process = tokio::select! {
         process = number(&mut lifeline) => process,
-        spoken = espeak.speak(&request, &mut out, |_| ()) => panic!("it hangs: {spoken:?}"),
+        ended = spoken(&espeak, &request) => panic!("it hangs: {ended:?}"),
     };
     gone(lifeline, process).await;
 }

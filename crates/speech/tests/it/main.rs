@@ -9,7 +9,9 @@ mod orders;
 mod speaking;
 mod wav;
 
-use postrider_speech::{Espeak, Order};
+use std::io::{Read, Seek};
+
+use postrider_speech::{Espeak, Order, Request, SpeechError};
 
 /// The real one. These tests fail without it rather than pass untried.
 async fn espeak() -> Espeak {
@@ -17,6 +19,15 @@ async fn espeak() -> Espeak {
         Ok(espeak) => espeak,
         Err(error) => panic!("these tests need espeak-ng: {error}"),
     }
+}
+
+/// The whole file.
+async fn spoken(espeak: &Espeak, request: &Request) -> Result<Vec<u8>, SpeechError> {
+    let mut file = tempfile::tempfile().unwrap();
+    espeak.speak(request, file.try_clone().unwrap(), |_| ()).await?;
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).unwrap();
+    Ok(bytes)
 }
 
 fn english(text: impl Into<String>) -> Order {

@@ -1,6 +1,6 @@
 //! Which orders are taken, and what the others are told.
 
-use postrider_speech::{BadRequest, MAX_TEXT, Order};
+use postrider_speech::{BadRequest, Format, MAX_TEXT, Order};
 
 use crate::{english, espeak};
 
@@ -16,6 +16,7 @@ async fn every_bad_field_is_named_at_once() {
         voice: Some("../../etc/passwd".to_owned()),
         rate: Some(79),
         pitch: Some(100),
+        format: Format::Ogg,
     };
     let bad = refused(order).await;
     assert_eq!(bad.fields.iter().map(|bad| bad.field).collect::<Vec<_>>(), ["text", "language", "voice", "rate", "pitch"]);

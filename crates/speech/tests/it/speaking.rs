@@ -1,24 +1,20 @@
 //! What the real espeak-ng says.
 
-use std::io::Cursor;
-
-use postrider_speech::{Espeak, Order, SpeechError};
+use postrider_speech::{Espeak, Format, Order, SpeechError};
+use vorbis_rs::VorbisDecoder;
 
 use crate::wav::Wav;
-use crate::{english, espeak};
+use crate::{english, espeak, spoken};
 
 async fn bytes(order: Order) -> Vec<u8> {
     by(&espeak().await, order).await
 }
 
 async fn by(espeak: &Espeak, order: Order) -> Vec<u8> {
-    let request = espeak.request(order).unwrap();
-    let mut out = Cursor::new(Vec::new());
-    espeak.speak(&request, &mut out, |_| ()).await.unwrap();
-    out.into_inner()
+    spoken(espeak, &espeak.request(order).unwrap()).await.unwrap()
 }
 
-async fn spoken(order: Order) -> Wav {
+async fn heard(order: Order) -> Wav {
     Wav::read(&bytes(order).await)
 }
 
@@ -26,7 +22,7 @@ const SENTENCE: &str = "The quick brown fox jumps over the lazy dog.";
 
 #[tokio::test]
 async fn a_sentence_takes_about_as_long_as_a_person_would() {
-    let wav = spoken(english(SENTENCE)).await;
+    let wav = heard(english(SENTENCE)).await;
     assert_eq!(wav.rate, 22_050);
     // Nine words at 175 a minute.
     assert!((2.0..5.0).contains(&wav.seconds()), "{} s", wav.seconds());
@@ -62,8 +58,8 @@ async fn voice_rate_and_pitch_are_heard() {
     let voice = bytes(Order { voice: Some("f3".to_owned()), ..english(SENTENCE) }).await;
     let high = bytes(Order { pitch: Some(99), ..english(SENTENCE) }).await;
     assert!(usual != voice && usual != high && voice != high);
-    let slow = spoken(Order { rate: Some(80), ..english(SENTENCE) }).await;
-    let fast = spoken(Order { rate: Some(450), ..english(SENTENCE) }).await;
+    let slow = heard(Order { rate: Some(80), ..english(SENTENCE) }).await;
+    let fast = heard(Order { rate: Some(450), ..english(SENTENCE) }).await;
     assert!(slow.seconds() > 2.5 * fast.seconds(), "{} s and {} s", slow.seconds(), fast.seconds());
 }
 
@@ -76,8 +72,7 @@ async fn a_long_text_is_spoken_into_one_file_with_rising_progress() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.wav");
     let mut shares = Vec::new();
-    let mut file = tokio::fs::File::create(&path).await.unwrap();
-    espeak.speak(&request, &mut file, |share| shares.push(share)).await.unwrap();
+    espeak.speak(&request, std::fs::File::create(&path).unwrap(), |share| shares.push(share)).await.unwrap();
     assert!(shares.len() >= 50, "{} parts", shares.len());
     assert!(shares.is_sorted_by(|one, next| one < next) && shares.last() == Some(&1.0), "{shares:?}");
     let wav = Wav::read(&std::fs::read(&path).unwrap());
@@ -86,9 +81,38 @@ async fn a_long_text_is_spoken_into_one_file_with_rising_progress() {
 }
 
 #[tokio::test]
+async fn ogg_is_the_same_speech_in_far_fewer_bytes() {
+    let espeak = espeak().await;
+    let text = format!("{SENTENCE} ").repeat(100);
+    let wav = by(&espeak, english(text.as_str())).await;
+    let ogg = by(&espeak, Order { format: Format::Ogg, ..english(text) }).await;
+    assert!(ogg.len() * 6 < wav.len(), "{} bytes, {} as WAV", ogg.len(), wav.len());
+    let decoded = decoded(&ogg);
+    let wav = Wav::read(&wav);
+    assert_eq!((decoded.rate, decoded.samples.len()), (wav.rate, wav.samples.len()));
+    assert!((decoded.sound() / wav.sound() - 1.0).abs() < 0.1, "{} s and {} s of sound", decoded.sound(), wav.sound());
+}
+
+#[tokio::test]
+async fn ogg_without_a_sound_is_a_file_all_the_same() {
+    let ogg = bytes(Order { format: Format::Ogg, ..english("\u{200b}") }).await;
+    assert!(decoded(&ogg).seconds() < 1.0);
+}
+
+fn decoded(ogg: &[u8]) -> Wav {
+    let mut decoder = VorbisDecoder::<&[u8]>::new(ogg).unwrap();
+    let (rate, mut samples) = (decoder.sampling_frequency().get(), Vec::new());
+    while let Some(block) = decoder.decode_audio_block().unwrap() {
+        assert_eq!(block.samples().len(), 1);
+        samples.extend(block.samples()[0].iter().map(|sample| (sample * 32768.0) as i16));
+    }
+    Wav { rate, samples }
+}
+
+#[tokio::test]
 async fn a_text_without_a_sound_is_a_file_all_the_same() {
     for text in ["\u{200b}", ". . .", "\u{301}"] {
-        assert!(spoken(english(text)).await.seconds() < 5.0, "{text:?}");
+        assert!(heard(english(text)).await.seconds() < 5.0, "{text:?}");
     }
 }
 
@@ -104,10 +128,10 @@ async fn nothing_in_a_text_is_a_command_or_markup_or_phonemes() {
     for (text, same) in pairs {
         assert!(bytes(english(text)).await == bytes(english(same)).await, "{text:?}");
     }
-    let slow = spoken(english("<prosody rate=\"x-slow\">no</prosody>")).await;
-    assert!(slow.sound() > spoken(english("no")).await.sound() * 2.0, "markup is read out");
+    let slow = heard(english("<prosody rate=\"x-slow\">no</prosody>")).await;
+    assert!(slow.sound() > heard(english("no")).await.sound() * 2.0, "markup is read out");
     for text in ["-w /tmp/x", "--help", "-v xx", "--stdin\n-f /etc/passwd", "<speak>", "<audio src=\"/etc/passwd\"/>", "&lt;"] {
-        assert!(spoken(english(text)).await.sound() > 0.2, "{text:?}");
+        assert!(heard(english(text)).await.sound() > 0.2, "{text:?}");
     }
 }
 
@@ -129,9 +153,8 @@ async fn strange_texts_are_spoken_or_refused_in_words() {
         let start = text.chars().take(5).collect::<String>();
         for language in ["en", "om", "cmn", "ar"] {
             let order = Order { text: text.clone(), language: language.to_owned(), rate: Some(450), ..Order::default() };
-            let mut out = Cursor::new(Vec::new());
-            match espeak.speak(&espeak.request(order).unwrap(), &mut out, |_| ()).await {
-                Ok(()) => assert!(Wav::read(out.get_ref()).rate > 0),
+            match spoken(&espeak, &espeak.request(order).unwrap()).await {
+                Ok(file) => assert!(Wav::read(&file).rate > 0),
                 Err(error) => assert!(matches!(error, SpeechError::Failed { .. } | SpeechError::Flood), "{start} in {language}: {error}"),
             }
         }
