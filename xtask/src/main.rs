@@ -1,5 +1,6 @@
 //! `cargo xtask`: what a developer runs, each as one command.
 
+mod packages;
 mod run;
 mod servers;
 
@@ -74,6 +75,7 @@ fn test(with: Option<Engine>) -> anyhow::Result<()> {
     if let Some(file) = &given {
         servers::check(file).with_context(|| format!("the servers that {} names", servers::VARIABLE))?;
     }
+    packages::need("espeak-ng")?;
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // Built before the servers start: they would only take memory and time from the compiler.

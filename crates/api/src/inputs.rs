@@ -190,7 +190,7 @@ pub(crate) struct ReplayInput {
 #[derive(ToSchema)]
 pub(crate) struct JobInput {
     /// What sort of work it is.
-    #[schema(pattern = "^evaluate$", example = "evaluate")]
+    #[schema(pattern = "^(evaluate|tts)$", example = "evaluate")]
     kind: String,
     /// What it is to be done with; of the kind's own shape.
     #[schema(value_type = Object)]
@@ -213,6 +213,11 @@ pub(crate) struct JobInput {
 /// How URLs are called.
 #[derive(ToSchema)]
 pub(crate) struct CallbackInput {
+    /// What calls are signed with; the tenant's signing secret where it is left out.
+    #[schema(min_length = 1, max_length = 256)]
+    secret: Option<String>,
+    /// At most 32 headers to send beside ours.
+    headers: Option<std::collections::BTreeMap<String, String>>,
     payload: Option<CallbackPayloadInput>,
 }
 
@@ -266,4 +271,37 @@ pub(crate) struct PairInput {
     /// What it ought to be like: a text, or up to 64.
     #[schema(value_type = Value)]
     references: serde_json::Value,
+}
+
+/// A text to be spoken.
+#[derive(ToSchema)]
+pub(crate) struct TtsInput {
+    /// At most 1 MiB.
+    #[schema(min_length = 1)]
+    text: String,
+    /// A code or name that espeak-ng knows.
+    #[schema(example = "oromo")]
+    language: String,
+    /// The variant of the voice, such as `f3`.
+    voice: Option<String>,
+    /// Words a minute; 175 by default.
+    #[schema(minimum = 80, maximum = 450)]
+    rate: Option<u32>,
+    /// 50 by default.
+    #[schema(minimum = 0, maximum = 99)]
+    pitch: Option<u32>,
+    /// `wav` (by default) or `ogg`.
+    #[schema(pattern = "^(wav|ogg)$")]
+    format: Option<String>,
+    /// A URL that is called when it ends.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
+    /// More such URLs; at most 16 in all.
+    #[schema(max_items = 16)]
+    webhook_urls: Option<Vec<String>>,
+    webhook: Option<CallbackInput>,
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
 }

@@ -27,7 +27,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         webhooks::history::stats, webhooks::secrets::signing, webhooks::secrets::rotate_signing,
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, deliveries::dead_letters,
         jobs::submit::submit, jobs::show::list, jobs::show::show, jobs::submit::cancel, jobs::download::download,
-        jobs::submit::evaluate,
+        jobs::submit::evaluate, jobs::submit::tts,
         router::description, router::welcome,
     ),
     components(schemas(ProblemView)),

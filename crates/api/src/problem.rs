@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use postrider_backend::blobs::BlobError;
 use postrider_backend::log::LogError;
 use postrider_backend::store::StoreError;
+use postrider_ingest::jobs::Refused;
 use postrider_ingest::{IngestError, Invalid};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -251,6 +252,15 @@ impl From<Invalid> for Problem {
             Invalid::Fields(problems) => {
                 Problem::fields(problems.into_iter().map(|p| FieldError { field: p.field, message: p.message }).collect())
             }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Problem {
+        match refused {
+            Refused::Invalid(invalid) => invalid.into(),
+            Refused::Unavailable(why) => Problem::new(Kind::Unavailable, why),
         }
     }
 }

@@ -66,6 +66,7 @@ routes! {
     delete "/v1/jobs/{id}" => jobs::submit::cancel;
     get "/v1/download/{id}" => jobs::download::download;
     post "/api/v1/async/evaluate" => jobs::submit::evaluate;
+    post "/v1/tts/async" => jobs::submit::tts;
 
     get "/openapi.json" => description;
     get "/" => welcome;

@@ -53,6 +53,8 @@ struct Inner {
     log: Log,
     fresh: Duration,
     endpoints: Cache<Key, Kept<Option<Arc<Endpoint>>>>,
+    /// Those that came with jobs. They never change, so whoever has one has it for good.
+    callbacks: Cache<Key, Arc<Endpoint>>,
     routes: Cache<Arc<str>, Kept<Arc<Routes<EndpointId>>>>,
     secrets: Cache<Arc<str>, Kept<Arc<SigningSecret>>>,
     /// Who loads or forgets an endpoint. Taken before that of its tenant.
@@ -160,6 +162,7 @@ impl Directory {
             log,
             fresh,
             endpoints: Cache::builder().max_capacity(ENDPOINTS).time_to_live(KEPT).build(),
+            callbacks: Cache::builder().max_capacity(ENDPOINTS).time_to_live(KEPT).build(),
             routes: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
             secrets: Cache::builder().max_capacity(TENANTS).time_to_live(KEPT).build(),
             of_endpoints: Locks::new(),
@@ -195,6 +198,27 @@ impl Directory {
         let known = self.inner.endpoints.get(&Lookup { tenant, id });
         let turn = || self.inner.of_endpoints.of((tenant, id));
         self.read(tenant, known, turn, move |directory, tenant| async move { directory.endpoint_in_turn(&tenant, id).await }).await
+    }
+
+    /// Keeps an endpoint that came with a job, so that [`Directory::callback`] finds it everywhere.
+    pub async fn keep_callback(&self, endpoint: Endpoint) -> Result<(), StoreError> {
+        let (tenant, id) = (endpoint.tenant.clone(), endpoint.id);
+        if self.callback(&tenant, id).await?.is_none() {
+            self.inner.store.put_object(ObjectKind::Callback, &tenant, &id.to_string(), encode(&endpoint)).await?;
+            self.inner.callbacks.insert(Key { tenant: tenant.into(), id }, Arc::new(endpoint));
+        }
+        Ok(())
+    }
+
+    /// An endpoint of `tenant` that came with a job.
+    pub async fn callback(&self, tenant: &str, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
+        if let Some(known) = self.inner.callbacks.get(&Lookup { tenant, id }) {
+            return Ok(Some(known));
+        }
+        let json = self.inner.store.get_object(ObjectKind::Callback, tenant, &id.to_string()).await?;
+        let Some(endpoint) = json.map(|json| decode(&json)).transpose()?.map(Arc::new) else { return Ok(None) };
+        self.inner.callbacks.insert(Key { tenant: tenant.into(), id }, Arc::clone(&endpoint));
+        Ok(Some(endpoint))
     }
 
     /// The enabled endpoints of `tenant` by the events they want.

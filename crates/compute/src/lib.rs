@@ -16,6 +16,7 @@ mod output;
 mod queue;
 mod run;
 pub mod sweep;
+mod tts;
 pub mod worker;
 
 pub use worker::{Compute, ComputeError, ComputeOptions};

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_core::id::JobId;
-use postrider_core::job::{Claim, Error, Output, Stored};
+use postrider_core::job::{Error, Output, Stored};
 
-use crate::run::folder;
 use crate::worker::Shop;
 
 /// A result of more bytes lies among the blobs, so that lists of jobs need not read it.
@@ -14,16 +12,16 @@ const INLINE: usize = 16 << 10;
 /// Before blobs that are not available are tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 
-/// Keeps a result, which is JSON.
-pub(crate) async fn keep(shop: &Shop, job: JobId, claim: Claim, json: Vec<u8>) -> Result<Output, Error> {
+/// Keeps a result, which is JSON, in `folder` if it is large.
+pub(crate) async fn keep(shop: &Shop, folder: &str, json: Vec<u8>) -> Result<Output, Error> {
     let bytes = json.len() as u64;
     let stored = if json.len() <= INLINE {
         let json = String::from_utf8(json).map_err(|error| Error { code: "internal".to_owned(), message: error.to_string() })?;
         Stored::Inline(json)
     } else {
-        let (name, json) = (format!("{}/result.json", folder(job, claim)), Bytes::from(json));
+        let (name, json) = (format!("{folder}/result.json"), Bytes::from(json));
         while let Err(error) = shop.blobs.put(&name, json.clone()).await {
-            tracing::warn!(%error, %job, "a job's result can't be written; trying again");
+            tracing::warn!(%error, name, "a job's result can't be written; trying again");
             tokio::time::sleep(AGAIN).await;
         }
         Stored::Blob { name, bytes }

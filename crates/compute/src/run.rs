@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_backend::blobs::BlobError;
 use postrider_backend::store::StoreError;
+use postrider_core::id::JobId;
 use postrider_core::job::{Begin, Claim, Error, Job, JobKind, Lost, Output, State};
 use postrider_core::time::Millis;
 use postrider_ingest::clock;
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::heartbeat::heartbeat;
 use crate::queue::{Input, Waiting};
 use crate::worker::Shop;
-use crate::{evaluate, output};
+use crate::{evaluate, output, tts};
 
 /// Before what the store or the log did not do is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -144,10 +145,11 @@ impl One<'_> {
 
     async fn compute(&self, claim: Claim, progress: &Cell<u16>) -> Result<Output, Error> {
         let input = self.input().await?;
-        let result = match self.shop.kind {
-            JobKind::Evaluate => evaluate::run(self.shop, input, progress).await?,
-        };
-        output::keep(self.shop, self.waiting.job, claim, result).await
+        let folder = folder(self.waiting.job, claim);
+        match self.shop.kind {
+            JobKind::Evaluate => output::keep(self.shop, &folder, evaluate::run(self.shop, input, progress).await?).await,
+            JobKind::Tts => tts::run(self.shop, &folder, input, progress).await,
+        }
     }
 
     async fn input(&self) -> Result<Bytes, Error> {
@@ -286,6 +288,6 @@ pub(crate) fn lease(shop: &Shop) -> Millis {
 }
 
 /// Where a job's worker keeps what it makes: under the claim, so that a worker that lost it overwrites nothing.
-pub(crate) fn folder(job: postrider_core::id::JobId, claim: Claim) -> String {
+fn folder(job: JobId, claim: Claim) -> String {
     format!("{}/{}-{:016x}", Jobs::folder(job), claim.number, claim.worker)
 }

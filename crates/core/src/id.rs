@@ -1,5 +1,6 @@
 //! Identifiers. Time-ordered, so that an id alone names the time bucket its rows lie in.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -48,6 +49,19 @@ impl EndpointId {
         let mut first = [0; 16];
         first.copy_from_slice(&digest[..16]);
         EndpointId(Uid(u128::from_be_bytes(first)))
+    }
+}
+
+impl EndpointId {
+    /// The endpoint of a URL that came with a secret or headers of its own: all the same give the same id.
+    pub fn of_callback(tenant: &str, url: &str, secret: Option<&str>, headers: &BTreeMap<String, String>) -> EndpointId {
+        let named = headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        let parts = [tenant, url, if secret.is_some() { "secret" } else { "" }, secret.unwrap_or_default()];
+        let mut text = String::from("callback");
+        for part in parts.into_iter().chain(named) {
+            text.push_str(&format!(" {}:{part}", part.len()));
+        }
+        EndpointId::of_url(tenant, &text)
     }
 }
 
@@ -197,6 +211,25 @@ mod tests {
         {
             assert!(text.parse::<Uid>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn callbacks_share_an_endpoint_only_if_all_of_them_is_the_same() {
+        let headers = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect::<BTreeMap<_, _>>();
+        let none = BTreeMap::new();
+        let ids = [
+            EndpointId::of_url("a", "http://x/"),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &none),
+            EndpointId::of_callback("b", "http://x/", Some("s"), &none),
+            EndpointId::of_callback("a", "http://x/y", Some("s"), &none),
+            EndpointId::of_callback("a", "http://x/", Some("t"), &none),
+            EndpointId::of_callback("a", "http://x/", None, &headers(&[("x", "1")])),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1")])),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1 1:y 1:2")])),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1"), ("y", "2")])),
+        ];
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+        assert_eq!(ids[1], EndpointId::of_callback("a", "http://x/", Some("s"), &none));
     }
 
     #[test]

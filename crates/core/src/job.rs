@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{JobId, Uid};
+use crate::id::{EndpointId, JobId, Uid};
 use crate::time::{Millis, Time};
 
 /// Times that a job is begun before it is given up: workers die of it.
@@ -17,16 +17,19 @@ pub const MAX_CLAIMS: u32 = 3;
 pub enum JobKind {
     /// Scores texts against references.
     Evaluate,
+    /// Speaks a text.
+    Tts,
 }
 
 impl JobKind {
     /// Every kind.
-    pub const ALL: [JobKind; 1] = [JobKind::Evaluate];
+    pub const ALL: [JobKind; 2] = [JobKind::Evaluate, JobKind::Tts];
 
     /// As requests, topics and rows call it.
     pub fn name(self) -> &'static str {
         match self {
             JobKind::Evaluate => "evaluate",
+            JobKind::Tts => "tts",
         }
     }
 
@@ -117,10 +120,20 @@ pub struct Claim {
 pub struct Callback {
     /// URLs; they need no registration.
     pub urls: Vec<String>,
+    /// Their endpoints, in the same order, where they came with a secret or headers of their own; otherwise empty.
+    pub endpoints: Vec<EndpointId>,
     /// The members of the body that are sent, where not all.
     pub include: Option<Vec<String>>,
     /// Members of the body that are left out.
     pub exclude: Vec<String>,
+}
+
+impl Callback {
+    /// The endpoint of each URL.
+    pub fn targets<'a>(&'a self, tenant: &str) -> impl Iterator<Item = (EndpointId, &'a str)> {
+        let own = self.endpoints.iter().copied().map(Some).chain(std::iter::repeat(None));
+        self.urls.iter().zip(own).map(move |(url, own)| (own.unwrap_or_else(|| EndpointId::of_url(tenant, url)), url.as_str()))
+    }
 }
 
 /// What came of a job.
@@ -338,7 +351,7 @@ mod tests {
         let mut job = new();
         for n in 0..20 {
             let (run, claim) = begun(&job, n, n);
-            job = run.release(claim).unwrap();
+            job = run.release(claim).expect("it holds the claim");
         }
         assert_eq!(job.state, State::Pending { claims: 0 });
     }

@@ -11,10 +11,29 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Secret(String);
 
+/// Longest secret that a user may give, in bytes.
+pub const MAX_SECRET: usize = 256;
+
 impl Secret {
+    /// A secret that its owner chose: any text that can stand in a configuration file. `None` for other texts.
+    pub fn chosen(text: &str) -> Option<Secret> {
+        let is_fine = (1..=MAX_SECRET).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic());
+        is_fine.then(|| Secret::new(text))
+    }
+
     /// Takes a secret's text as a user gave it.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into())
+    }
+
+    /// Stands for another secret, where none was given.
+    pub fn none() -> Secret {
+        Secret(String::new())
+    }
+
+    /// Whether it is a secret of its own.
+    pub fn is_given(&self) -> bool {
+        !self.0.is_empty()
     }
 
     /// A generated secret: `whsec_` and the base64 of 32 random bytes.

@@ -107,8 +107,36 @@ pub fn delivery_headers(signer: &Signer, message: &Message<'_>, own: &Headers) -
     headers
 }
 
+/// Most headers of one endpoint, and the longest value of one in bytes.
+const MAX_HEADERS: usize = 32;
+const MAX_HEADER: usize = 4096;
+
+/// What is wrong with headers that an endpoint's owner wants to be sent: the name of each, and why. Without a name: there
+/// are too many.
+pub fn wrong_headers<'a>(headers: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Vec<(Option<String>, String)> {
+    let mut names: Vec<HeaderName> = Vec::new();
+    let mut wrong = Vec::new();
+    for (count, (name, value)) in headers.into_iter().enumerate() {
+        if count == MAX_HEADERS {
+            return vec![(None, format!("must be at most {MAX_HEADERS}"))];
+        }
+        let words = match (HeaderName::from_bytes(name.as_bytes()), value) {
+            (Err(_), _) => "is not the name of a header",
+            (Ok(parsed), _) if !may_be_set(&parsed) => "is a header that deliveries set themselves",
+            (Ok(parsed), _) if names.contains(&parsed) => "is given twice",
+            (Ok(parsed), Some(text)) if text.len() <= MAX_HEADER && HeaderValue::from_str(text).is_ok() => {
+                names.push(parsed);
+                continue;
+            }
+            (Ok(_), _) => "must be a text of at most 4096 bytes without control characters",
+        };
+        wrong.push((Some(name.chars().take(100).collect()), words.to_owned()));
+    }
+    wrong
+}
+
 /// Whether an endpoint may set this header itself: it is neither the connection's nor one of ours.
-pub fn may_be_set(name: &HeaderName) -> bool {
+fn may_be_set(name: &HeaderName) -> bool {
     let name = name.as_str();
     let ours = name.starts_with("webhook-") || name.starts_with("x-webhook-") || name == "x-correlation-id" || name == "traceparent";
     !ours && name != "user-agent" && !RESERVED.contains(&name) && !name.starts_with("proxy-")

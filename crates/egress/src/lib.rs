@@ -25,7 +25,7 @@ mod target;
 mod tls;
 
 pub use guard::Guard;
-pub use headers::{Headers, Message, delivery_headers, may_be_set};
+pub use headers::{Headers, Message, delivery_headers, wrong_headers};
 pub use options::{EgressError, Options};
 pub use sender::{Post, Sender};
 pub use target::{MAX_URL, Target, UrlError, check_url};

@@ -88,8 +88,18 @@ pub(crate) async fn resolve(
             None => directory.endpoint(tenant, endpoint).await,
         };
     };
+    // One that came with a secret or headers of its own is kept, so that both stay out of records.
+    let kept = match endpoint == EndpointId::of_url(tenant, url) {
+        true => None,
+        false => directory.callback(tenant, endpoint).await?,
+    };
+    if let Some(own) = kept.as_ref().filter(|kept| kept.secret.is_given()) {
+        return Ok(Some(own.clone()));
+    }
     let secret = directory.signing_secret(tenant).await?;
-    Ok(Some(Arc::new(Endpoint::of_url(tenant, url, secret.current.clone(), secret.previous.clone()))))
+    let of_url = Endpoint::of_url(tenant, url, secret.current.clone(), secret.previous.clone());
+    let headers = kept.map(|kept| kept.headers.clone()).unwrap_or_default();
+    Ok(Some(Arc::new(Endpoint { id: endpoint, headers, ..of_url })))
 }
 
 /// How a shard is to treat an endpoint's deliveries.

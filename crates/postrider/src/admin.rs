@@ -11,6 +11,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use postrider_backend::log::Log;
 use postrider_backend::store::Store;
+use postrider_core::job::JobKind;
+use postrider_ingest::jobs::Kinds;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +29,8 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     pub(crate) names: Names,
     pub(crate) roles: Vec<Role>,
+    /// For a process that takes or does jobs.
+    pub(crate) kinds: Option<Kinds>,
     /// Cancelled when the server begins to stop.
     pub(crate) stop: CancellationToken,
 }
@@ -51,14 +55,18 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     let dependencies = [(admin.names.log, admin.log.health()), (admin.names.store, admin.store.health())];
     let stopping = admin.stop.is_cancelled();
     let ready = !stopping && dependencies.iter().all(|(_, health)| health.is_ok());
-    let list: Vec<Value> = dependencies
-        .into_iter()
-        .map(|(name, health)| match health {
-            Ok(()) => json!({ "name": name, "state": "ok" }),
-            Err(reason) => json!({ "name": name, "state": "unavailable", "reason": reason }),
-        })
-        .collect();
+    let list: Vec<Value> = dependencies.into_iter().map(|(name, health)| state(name, health)).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let body = json!({ "ready": ready, "stopping": stopping, "roles": admin.roles, "dependencies": list });
+    // What one kind of job lacks is no reason to send the others elsewhere.
+    let kinds = admin.kinds.iter().flat_map(|kinds| JobKind::ALL.map(|kind| (kind.name(), kinds.unavailable(kind))));
+    let kinds: Vec<Value> = kinds.map(|(name, lacking)| state(name, lacking.map_or(Ok(()), |why| Err(why.to_owned())))).collect();
+    let body = json!({ "ready": ready, "stopping": stopping, "roles": admin.roles, "dependencies": list, "jobs": kinds });
     (status, Json(body)).into_response()
+}
+
+fn state(name: &str, health: Result<(), String>) -> Value {
+    match health {
+        Ok(()) => json!({ "name": name, "state": "ok" }),
+        Err(reason) => json!({ "name": name, "state": "unavailable", "reason": reason }),
+    }
 }

@@ -17,7 +17,7 @@ use postrider_core::secret::Secret;
 use postrider_core::shard;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
-use postrider_ingest::jobs::Jobs;
+use postrider_ingest::jobs::{Jobs, Kinds};
 use postrider_ingest::{Ids, Ingest, Reading};
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
@@ -149,7 +149,8 @@ impl App {
         let ended = CancellationToken::new();
         let admin = match admin {
             Some(listener) => {
-                let state = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), stop: stop.clone() };
+                let kinds = work.as_ref().map(|work| work.jobs.kinds.clone());
+                let state = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), kinds, stop: stop.clone() };
                 let ended = ended.clone();
                 Some(spawn("admin", stop.clone(), move |runtime| runtime.block_on(admin::serve(listener, state, ended)))?)
             }
@@ -173,7 +174,7 @@ impl App {
                 Ok(())
             };
             threads.push(spawn("blobs", stop.clone(), sweep)?);
-            for kind in JobKind::ALL {
+            for kind in JobKind::ALL.into_iter().filter(|kind| work.jobs.kinds.unavailable(*kind).is_none()) {
                 let topic = Topic::Jobs(kind);
                 let consumer = consumers(Group::Compute, topic, 1, JOB_BATCH)?.pop().context("a worker of jobs has a consumer")?;
                 let Work { blobs, jobs } = work.clone();
@@ -326,7 +327,11 @@ impl Work {
         let folder = config.blob_folder().context("blobs.url names no folder")?;
         let blobs = Blobs::open(&folder).map_err(anyhow::Error::new)?;
         let ids = Ids::new().context("the system's randomness can't be read")?;
-        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, config.public_url(address)));
+        let kinds = runtime().context("a runtime can't be started")?.block_on(Kinds::find(&config.tts.program));
+        for (kind, why) in JobKind::ALL.into_iter().filter_map(|kind| kinds.unavailable(kind).map(|why| (kind, why))) {
+            tracing::warn!(kind = kind.name(), why, "jobs of this kind are neither taken nor done here");
+        }
+        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, kinds, config.public_url(address)));
         Ok(Some(Work { blobs, jobs }))
     }
 }
@@ -335,6 +340,8 @@ fn compute_options(config: &Config, kind: JobKind, drain: Duration) -> ComputeOp
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (concurrency, threads) = match kind {
         JobKind::Evaluate => (config.evaluate.concurrency, config.evaluate.threads),
+        JobKind::Tts if config.tts.concurrency == 0 => (cores, 0),
+        JobKind::Tts => (config.tts.concurrency, 0),
     };
     ComputeOptions {
         concurrency,

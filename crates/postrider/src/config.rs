@@ -44,6 +44,7 @@ pub(crate) struct Config {
     pub(crate) blobs: Blobs,
     pub(crate) jobs: Jobs,
     pub(crate) evaluate: Evaluate,
+    pub(crate) tts: Tts,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) egress: Egress,
@@ -202,6 +203,14 @@ pub(crate) struct Evaluate {
     pub(crate) threads: usize,
 }
 
+/// `[tts]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Tts {
+    pub(crate) program: PathBuf,
+    pub(crate) concurrency: usize,
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -336,6 +345,8 @@ impl Config {
             _ if !(1..=86_400).contains(&self.jobs.timeout_seconds) => wrong("jobs.timeout_seconds", "must lie between 1 and 86400"),
             _ if !(3..=3600).contains(&self.jobs.lease_seconds) => wrong("jobs.lease_seconds", "must lie between 3 and 3600"),
             _ if !(1..=1024).contains(&self.evaluate.concurrency) => wrong("evaluate.concurrency", "must lie between 1 and 1024"),
+            _ if self.tts.program.as_os_str().is_empty() => wrong("tts.program", "must name a program, such as espeak-ng"),
+            _ if self.tts.concurrency > 1024 => wrong("tts.concurrency", "must be at most 1024"),
             _ if self.evaluate.threads > 1024 => wrong("evaluate.threads", "must be at most 1024"),
             _ if let Some(words) = self.wrong_blobs() => wrong("blobs.url", &words),
             _ if let Some(words) = self.wrong_public_url() => wrong("server.public_url", &words),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
-use crate::run::run;
+use crate::packages::{in_path, install};
 
 /// The version that both servers run on: Kafka 4 takes no older, Cassandra 5 no newer.
 const VERSION: u32 = 17;
@@ -31,14 +31,7 @@ impl Java {
         }
         let advice = "Kafka and Cassandra run on Java 17 and are fetched by Maven. Install both (set JAVA_HOME if Java 17 is not \
                       the first on PATH), or start Docker";
-        if !rustix::process::geteuid().is_root() || in_path("apt-get").is_none() {
-            bail!("Java 17 or Maven is missing. {advice}");
-        }
-        eprintln!("installing {}", PACKAGES.join(" and "));
-        let apt = |arguments: &[&str]| run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
-        apt(&["update", "-q"])
-            .and_then(|()| apt(&[&["install", "-y", "-q", "--no-install-recommends"], &PACKAGES[..]].concat()))
-            .context(advice)?;
+        install(&PACKAGES, advice)?;
         Self::find().with_context(|| format!("{} were installed, but are not found. {advice}", PACKAGES.join(" and ")))
     }
 
@@ -48,12 +41,6 @@ impl Java {
         let java = homes.map(|home| home.join("bin/java")).chain(in_path("java")).chain(installed.map(|home| home.join("bin/java")));
         Some(Self { java: java.into_iter().find(|java| version(java) == Some(VERSION))?, mvn: in_path("mvn")? })
     }
-}
-
-/// The first program of that name on `PATH`.
-fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 fn version(java: &Path) -> Option<u32> {

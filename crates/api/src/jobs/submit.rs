@@ -5,8 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use postrider_backend::store::JobStatus;
 use postrider_core::job::JobKind;
-use postrider_ingest::Invalid;
-use postrider_ingest::jobs::{CancelError, JobReceipt, JobSubmission};
+use postrider_ingest::jobs::{CancelError, JobReceipt, JobSubmission, Refused};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -51,7 +50,7 @@ pub(crate) struct JobCanceled {
     responses((status = 202, description = "The job is durable", body = JobAccepted)),
 )]
 pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(&api, request, JobSubmission::from_json).await
+    take(&api, request, |bytes| JobSubmission::from_json(&api.jobs.kinds, bytes)).await
 }
 
 /// Evaluate texts
@@ -65,10 +64,24 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     responses((status = 202, description = "The job is durable", body = JobAccepted)),
 )]
 pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(&api, request, |bytes| JobSubmission::flat(JobKind::Evaluate, bytes)).await
+    take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Evaluate, bytes)).await
 }
 
-async fn take(api: &Api, request: Request, read: impl FnOnce(&[u8]) -> Result<JobSubmission, Invalid>) -> Result<Response, Problem> {
+/// Speak a text
+///
+/// The callback is `{"job_id","status":"completed","audio_url","completed_at"}`; the link needs no API key, and expires.
+/// Answers 503 with what to install where espeak-ng is missing.
+#[utoipa::path(
+    post, path = "/v1/tts/async", tag = "Jobs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    request_body = crate::inputs::TtsInput,
+    responses((status = 202, description = "The job is durable", body = JobAccepted)),
+)]
+pub(crate) async fn tts(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Tts, bytes)).await
+}
+
+async fn take(api: &Api, request: Request, read: impl FnOnce(&[u8]) -> Result<JobSubmission, Refused>) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     expect_json(&head.headers)?;
     let source = source(&head.headers)?;

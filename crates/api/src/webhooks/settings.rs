@@ -2,24 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use axum::http::{HeaderName, HeaderValue};
 use postrider_core::endpoint::{Endpoint, Ordering, Retry, Status};
 use postrider_core::pattern::Pattern;
-use postrider_core::secret::Secret;
+use postrider_core::secret::{MAX_SECRET, Secret};
 use postrider_core::time::Time;
-use postrider_egress::{MAX_URL, check_url, may_be_set};
+use postrider_egress::{MAX_URL, check_url, wrong_headers};
 use serde_json::{Map, Value, json};
 
 use crate::fields::Fields;
 use crate::problem::Problem;
 
 const MAX_PATTERNS: usize = 100;
-const MAX_HEADERS: usize = 32;
-const MAX_HEADER: usize = 4096;
 const MAX_DESCRIPTION: usize = 1024;
 const MAX_ENVIRONMENT: usize = 64;
 const MAX_METADATA: usize = 16 * 1024;
-const MAX_SECRET: usize = 256;
 const MAX_DELAYS: usize = 30;
 /// A week, in seconds.
 const MAX_DELAY: u64 = 604_800;
@@ -163,17 +159,13 @@ fn merge(old: &mut Map<String, Value>, new: Map<String, Value>) {
     }
 }
 
-/// A secret that its owner chose: any text that can stand in a configuration file.
+/// A secret that its owner chose.
 pub(super) fn secret(fields: &mut Fields) -> Option<Secret> {
-    match fields.take("secret")? {
-        Value::String(text) if (1..=MAX_SECRET).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic()) => {
-            Some(Secret::new(text))
-        }
-        _other => {
-            fields.refuse("secret", format!("must be 1 to {MAX_SECRET} visible ASCII characters"));
-            None
-        }
+    let chosen = fields.take("secret")?.as_str().and_then(Secret::chosen);
+    if chosen.is_none() {
+        fields.refuse("secret", format!("must be 1 to {MAX_SECRET} visible ASCII characters"));
     }
+    chosen
 }
 
 /// All events, where nothing is said.
@@ -199,31 +191,13 @@ fn patterns(fields: &mut Fields) -> Vec<Pattern> {
 }
 
 fn headers(fields: &mut Fields) -> BTreeMap<String, String> {
-    let mut headers = BTreeMap::new();
     let given = fields.object("headers").unwrap_or_default();
-    if given.len() > MAX_HEADERS {
-        fields.refuse("headers", format!("must be at most {MAX_HEADERS}"));
-        return headers;
+    let wrong = wrong_headers(given.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    for (name, words) in &wrong {
+        fields.refuse(name.as_ref().map_or_else(|| "headers".to_owned(), |name| format!("headers.{name}")), words.as_str());
     }
-    let mut names: Vec<HeaderName> = Vec::with_capacity(given.len());
-    for (name, value) in given {
-        let wrong = match (HeaderName::from_bytes(name.as_bytes()), value.as_str()) {
-            (Err(_), _) => Some("is not the name of a header"),
-            (Ok(parsed), _) if !may_be_set(&parsed) => Some("is a header that deliveries set themselves"),
-            (Ok(parsed), _) if names.contains(&parsed) => Some("is given twice"),
-            (Ok(parsed), Some(text)) if text.len() <= MAX_HEADER && HeaderValue::from_str(text).is_ok() => {
-                names.push(parsed);
-                headers.insert(name.clone(), text.to_owned());
-                None
-            }
-            (Ok(_), _) => Some("must be a text of at most 4096 bytes without control characters"),
-        };
-        if let Some(wrong) = wrong {
-            let name: String = name.chars().take(100).collect();
-            fields.refuse(format!("headers.{name}"), wrong);
-        }
-    }
-    headers
+    let text = |(name, value): (String, Value)| value.as_str().map(|text| (name, text.to_owned()));
+    if wrong.is_empty() { given.into_iter().filter_map(text).collect() } else { BTreeMap::new() }
 }
 
 fn ordering(fields: &mut Fields) -> Ordering {

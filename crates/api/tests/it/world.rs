@@ -17,7 +17,7 @@ use postrider_core::partition::{Partition, of_endpoint};
 use postrider_core::record::{Envelope, EventEnvelope};
 use postrider_core::secret::Secret;
 use postrider_core::time::{Millis, Time};
-use postrider_ingest::jobs::Jobs;
+use postrider_ingest::jobs::{Jobs, Kinds};
 use postrider_ingest::{Ids, Ingest, clock};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -67,7 +67,8 @@ impl World {
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
         let live = Live::new(store.clone(), log.clone(), directory.clone());
         let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
-        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), Ids::new().unwrap(), "http://here".to_owned()));
+        let kinds = Kinds { speech: Err("install espeak-ng".to_owned()) };
+        let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), Ids::new().unwrap(), kinds, "http://here".to_owned()));
         let kept = blobs.clone();
         let parts = ApiParts { ingest, jobs, blobs, store: store.clone(), directory, live, egress, key: Secret::new(KEY), limits };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -40,7 +40,8 @@ pub enum Topic {
 
 impl Topic {
     /// The topics that every log has.
-    pub const ALL: [Topic; 4] = [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Jobs(JobKind::Evaluate)];
+    pub const ALL: [Topic; 5] =
+        [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Jobs(JobKind::Evaluate), Topic::Jobs(JobKind::Tts)];
     /// The topics that are postrider's own in Kafka.
     pub fn ours() -> impl Iterator<Item = Topic> {
         Topic::ALL.into_iter().chain([Topic::Config, Topic::Live])
@@ -53,6 +54,7 @@ impl Topic {
             Topic::Deliveries => 2,
             Topic::DeadLetters => 3,
             Topic::Jobs(JobKind::Evaluate) => 32,
+            Topic::Jobs(JobKind::Tts) => 33,
             Topic::Config | Topic::Live | Topic::Source(_) => {
                 unreachable!("a local log has no partition of {self:?} that a record could be in")
             }

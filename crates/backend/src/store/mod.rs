@@ -149,6 +149,8 @@ pub enum Claim {
 pub enum ObjectKind {
     /// An endpoint.
     Endpoint,
+    /// An endpoint that came with a job; never changed.
+    Callback,
     /// A tenant's signing secret.
     SigningSecret,
     /// A tenant.

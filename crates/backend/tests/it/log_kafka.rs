@@ -18,7 +18,7 @@ type Cluster = MockCluster<'static, DefaultProducerContext>;
 /// One broker with the topics.
 fn cluster() -> (Cluster, Options) {
     let cluster = MockCluster::new(1).unwrap();
-    for name in ["events", "deliveries", "dead-letters", "jobs.evaluate", "config", "live"] {
+    for name in ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"] {
         cluster.create_topic(&format!("postrider.{name}"), 4, 1).unwrap();
     }
     let options = Options { brokers: cluster.bootstrap_servers(), ..Options::default() };

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use postrider_evaluate::{MAX_BYTES, Metric, Options, Pair, Stemming};
+use postrider_speech::{BadField, Format, Order, Request};
 use serde::Deserialize;
 
+use super::kinds::Kinds;
 use crate::submission::{Invalid, Problem};
 
 /// Most pairs of one evaluation.
@@ -107,6 +109,63 @@ impl EvaluateInput {
         }
         let stemming = if raw.stemming { Stemming::Porter } else { Stemming::Off };
         Ok(EvaluateInput { pairs, metrics, options: Options { stemming }, detail: raw.detail })
+    }
+}
+
+/// A text to be spoken.
+#[derive(Clone, Debug)]
+pub struct TtsInput {
+    /// As espeak-ng takes it.
+    pub request: Request,
+    /// What the file will be.
+    pub format: Format,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSpeech {
+    text: String,
+    language: String,
+    #[serde(default)]
+    voice: Option<String>,
+    #[serde(default)]
+    rate: Option<u32>,
+    #[serde(default)]
+    pitch: Option<u32>,
+    #[serde(default)]
+    format: RawFormat,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawFormat {
+    #[default]
+    Wav,
+    Ogg,
+}
+
+impl TtsInput {
+    /// Reads `{text, language, …}`; names everything that is wrong.
+    pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<TtsInput, Invalid> {
+        let RawSpeech { text, language, voice, rate, pitch, format } = Invalid::from_json(bytes)?;
+        let format = match format {
+            RawFormat::Wav => Format::Wav,
+            RawFormat::Ogg => Format::Ogg,
+        };
+        let unavailable = |why: &String| Invalid::Fields(vec![Problem::new("", why.clone())]);
+        let espeak = kinds.speech.as_ref().map_err(unavailable)?;
+        let problem = |BadField { field, message }| Problem::new(field, message);
+        let order = Order { text, language, voice, rate, pitch, format };
+        let request = espeak.request(order).map_err(|bad| Invalid::Fields(bad.fields.into_iter().map(problem).collect()))?;
+        Ok(TtsInput { request, format })
+    }
+
+    /// The file's media type.
+    pub fn media_type(&self) -> &'static str {
+        match self.format {
+            Format::Wav => "audio/wav",
+            Format::Ogg => "audio/ogg",
+        }
     }
 }
 

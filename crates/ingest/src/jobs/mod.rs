@@ -5,13 +5,15 @@
 //! to the URLs that came with it; see [`Jobs::tell`].
 
 mod input;
+mod kinds;
 mod link;
 mod submission;
 mod submit;
 mod tell;
 
-pub use input::{Detail, EvaluateInput};
+pub use input::{Detail, EvaluateInput, TtsInput};
+pub use kinds::Kinds;
 pub use link::{Link, LinkError};
-pub use submission::JobSubmission;
+pub use submission::{JobSubmission, Refused};
 pub use submit::{CancelError, JobReceipt, Jobs};
 pub use tell::INLINE_RESULT;

@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use postrider_core::job::{Callback, JobKind};
+use postrider_core::secret::{MAX_SECRET, Secret};
+use postrider_egress::wrong_headers;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::input::EvaluateInput;
+use super::input::{EvaluateInput, TtsInput};
+use super::kinds::Kinds;
 use crate::submission::{Invalid, MAX_URLS, Problem, wrong_metadata};
 
 /// The highest priority; jobs without one have the middle.
@@ -23,12 +26,27 @@ pub struct JobSubmission {
     pub kind: JobKind,
     /// What it is to be done with: a JSON object of the kind's own shape.
     pub input: String,
-    /// Who is told of its end.
+    /// Who is told of its end; what its URLs are signed with is beside it.
     pub callback: Callback,
+    /// What calls of its URLs are signed with, where not with the tenant's own secret.
+    pub secret: Option<Secret>,
+    /// Headers of calls of its URLs, beside ours.
+    pub headers: BTreeMap<String, String>,
     /// From 0 to 9.
     pub priority: u8,
     /// The sender's own data, as JSON.
     pub metadata: Option<String>,
+}
+
+/// A job is not taken.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Refused {
+    /// It can't be done as it is.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// Nothing is wrong with it, but this machine can't do such jobs.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// What stands beside a job's input.
@@ -50,6 +68,10 @@ struct Beside<'a> {
 #[serde(deny_unknown_fields)]
 struct Webhook {
     #[serde(default)]
+    secret: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
     payload: Option<Payload>,
 }
 
@@ -67,7 +89,7 @@ const BESIDE: [&str; 5] = ["webhook_url", "webhook_urls", "webhook", "priority",
 
 impl JobSubmission {
     /// Reads and checks `{kind, input, …}`.
-    pub fn from_json(bytes: &[u8]) -> Result<JobSubmission, Invalid> {
+    pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<JobSubmission, Refused> {
         let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
         let beside = split(&mut members);
         let (kind, input) = (members.remove("kind"), members.remove("input"));
@@ -75,28 +97,28 @@ impl JobSubmission {
             members.keys().map(|name| Problem::new(shortened(name), "is not a field of this request")).collect();
         let kind = match kind.map(|kind| serde_json::from_str::<&str>(kind.get())) {
             Some(Ok(name)) => {
-                JobKind::named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), kinds()))
+                JobKind::named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), names()))
             }
-            Some(Err(_)) => Err(format!("must be text: one of {}", kinds())),
-            None => Err(format!("is missing; there are {}", kinds())),
+            Some(Err(_)) => Err(format!("must be text: one of {}", names())),
+            None => Err(format!("is missing; there are {}", names())),
         };
         let input = input.ok_or("is missing: an object with what the job is to be done with");
         match (kind, input) {
-            (Ok(kind), Ok(input)) => finish(kind, input.get().to_owned(), beside, "input", problems),
+            (Ok(kind), Ok(input)) => finish(kinds, kind, input.get().to_owned(), beside, "input", problems),
             (kind, input) => {
                 problems.extend(kind.err().map(|words| Problem::new("kind", words)));
                 problems.extend(input.err().map(|words| Problem::new("input", words)));
-                Err(Invalid::Fields(problems))
+                Err(Invalid::Fields(problems).into())
             }
         }
     }
 
     /// Reads and checks a job of `kind` whose input stands beside what else is said of it, in one object.
-    pub fn flat(kind: JobKind, bytes: &[u8]) -> Result<JobSubmission, Invalid> {
+    pub fn flat(kinds: &Kinds, kind: JobKind, bytes: &[u8]) -> Result<JobSubmission, Refused> {
         let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
         let beside = split(&mut members);
         let input = serde_json::to_string(&members).map_err(|error| Invalid::Syntax(error.to_string()))?;
-        finish(kind, input, beside, "", Vec::new())
+        finish(kinds, kind, input, beside, "", Vec::new())
     }
 }
 
@@ -106,25 +128,29 @@ fn split<'a>(members: &mut BTreeMap<Cow<'a, str>, &'a RawValue>) -> BTreeMap<&'s
 }
 
 fn finish(
+    kinds: &Kinds,
     kind: JobKind,
     input: String,
     beside: BTreeMap<&'static str, &RawValue>,
     scope: &str,
     mut problems: Vec<Problem>,
-) -> Result<JobSubmission, Invalid> {
-    if let Err(invalid) = check_input(kind, &input) {
-        problems.extend(scoped(invalid, scope));
+) -> Result<JobSubmission, Refused> {
+    match check_input(kinds, kind, &input) {
+        Ok(()) => {}
+        Err(Refused::Invalid(invalid)) => problems.extend(scoped(invalid, scope)),
+        Err(unavailable @ Refused::Unavailable(_)) => return Err(unavailable),
     }
     let beside = serde_json::to_string(&beside).map_err(|error| Invalid::Syntax(error.to_string()))?;
     let beside: Beside<'_> = match Invalid::from_json(beside.as_bytes()) {
         Ok(beside) => beside,
         Err(Invalid::Fields(more)) => {
             problems.extend(more);
-            return Err(Invalid::Fields(problems));
+            return Err(Invalid::Fields(problems).into());
         }
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let callback = callback(&beside, &mut problems);
+    let (secret, headers) = own(&beside, &mut problems);
     let priority = match beside.priority {
         None => MIDDLE,
         Some(priority) => u8::try_from(priority).ok().filter(|priority| *priority <= MAX_PRIORITY).unwrap_or_else(|| {
@@ -134,7 +160,10 @@ fn finish(
     };
     problems.extend(beside.metadata.and_then(wrong_metadata));
     let metadata = beside.metadata.map(|metadata| metadata.get().to_owned());
-    if problems.is_empty() { Ok(JobSubmission { kind, input, callback, priority, metadata }) } else { Err(Invalid::Fields(problems)) }
+    match problems.is_empty() {
+        true => Ok(JobSubmission { kind, input, callback, secret, headers, priority, metadata }),
+        false => Err(Invalid::Fields(problems).into()),
+    }
 }
 
 fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
@@ -159,14 +188,33 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
             problems.push(Problem::new(field, format!("must name at most {MAX_MEMBERS} members")));
         }
     }
-    Callback { urls, include, exclude }
+    Callback { urls, endpoints: Vec::new(), include, exclude }
+}
+
+/// The secret and the headers that came with the URLs.
+fn own(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> (Option<Secret>, BTreeMap<String, String>) {
+    let Some(webhook) = &beside.webhook else { return (None, BTreeMap::new()) };
+    let secret = webhook.secret.as_deref().and_then(Secret::chosen);
+    if webhook.secret.is_some() && secret.is_none() {
+        problems.push(Problem::new("webhook.secret", format!("must be 1 to {MAX_SECRET} visible ASCII characters")));
+    }
+    let wrong = wrong_headers(webhook.headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_str()))));
+    problems.extend(wrong.into_iter().map(|(name, words)| {
+        Problem::new(name.map_or_else(|| "webhook.headers".to_owned(), |name| format!("webhook.headers.{name}")), words)
+    }));
+    (secret, webhook.headers.clone())
 }
 
 /// Whether the input can be worked with.
-fn check_input(kind: JobKind, input: &str) -> Result<(), Invalid> {
-    match kind {
-        JobKind::Evaluate => EvaluateInput::from_json(input.as_bytes()).map(drop),
+fn check_input(kinds: &Kinds, kind: JobKind, input: &str) -> Result<(), Refused> {
+    if let Some(why) = kinds.unavailable(kind) {
+        return Err(Refused::Unavailable(why.to_owned()));
     }
+    match kind {
+        JobKind::Evaluate => EvaluateInput::from_json(input.as_bytes()).map(drop)?,
+        JobKind::Tts => TtsInput::from_json(kinds, input.as_bytes()).map(drop)?,
+    }
+    Ok(())
 }
 
 fn scoped(invalid: Invalid, scope: &str) -> Vec<Problem> {
@@ -181,7 +229,7 @@ fn scoped(invalid: Invalid, scope: &str) -> Vec<Problem> {
     }
 }
 
-fn kinds() -> String {
+fn names() -> String {
     JobKind::ALL.map(JobKind::name).join(", ")
 }
 
@@ -194,9 +242,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn wrong(result: Result<JobSubmission, Invalid>) -> Vec<String> {
+    fn none() -> Kinds {
+        Kinds { speech: Err("install it".to_owned()) }
+    }
+
+    fn wrong(result: Result<JobSubmission, Refused>) -> Vec<String> {
         match result {
-            Err(Invalid::Fields(problems)) => problems.into_iter().map(|p| p.field).collect(),
+            Err(Refused::Invalid(Invalid::Fields(problems))) => problems.into_iter().map(|p| p.field).collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -208,8 +260,8 @@ mod tests {
         let mut flat = input.clone();
         flat["webhook_urls"] = json!(["https://a.example/", "https://a.example/"]);
         flat["priority"] = json!(9);
-        let nested = JobSubmission::from_json(nested.to_string().as_bytes()).unwrap();
-        let flat = JobSubmission::flat(JobKind::Evaluate, flat.to_string().as_bytes()).unwrap();
+        let nested = JobSubmission::from_json(&none(), nested.to_string().as_bytes()).unwrap();
+        let flat = JobSubmission::flat(&none(), JobKind::Evaluate, flat.to_string().as_bytes()).unwrap();
         for job in [&nested, &flat] {
             assert_eq!(serde_json::from_str::<Value>(&job.input).unwrap(), input);
             assert_eq!((job.priority, job.callback.urls.as_slice()), (9, &["https://a.example/".to_owned()][..]));
@@ -219,11 +271,16 @@ mod tests {
     #[test]
     fn everything_wrong_is_named() {
         let job = json!({"kind": "evaluate", "input": {"pairs": [], "metrics": ["bleu"]}, "webhook_url": "ftp://a/",
-            "webhook": {"payload": {"exclude": ["results"]}}, "priority": 10, "metadata": 3});
-        let found = wrong(JobSubmission::from_json(job.to_string().as_bytes()));
-        assert_eq!(found, ["input.pairs", "webhook_url", "priority", "metadata"]);
-        assert_eq!(wrong(JobSubmission::from_json(br#"{"kind":"dance","mystery":1}"#)), ["mystery", "kind", "input"]);
-        assert_eq!(wrong(JobSubmission::flat(JobKind::Evaluate, br#"{"metrics":["bleu"],"webhook_url":7}"#)), ["pairs", "webhook_url"]);
-        assert!(matches!(JobSubmission::from_json(b"\xff"), Err(Invalid::Syntax(_))));
+            "webhook": {"secret": "a b", "headers": {"host": "x"}, "payload": {"exclude": ["results"]}}, "priority": 10, "metadata": 3});
+        let found = wrong(JobSubmission::from_json(&none(), job.to_string().as_bytes()));
+        assert_eq!(found, ["input.pairs", "webhook_url", "webhook.secret", "webhook.headers.host", "priority", "metadata"]);
+        assert_eq!(wrong(JobSubmission::from_json(&none(), br#"{"kind":"dance","mystery":1}"#)), ["mystery", "kind", "input"]);
+        assert_eq!(
+            wrong(JobSubmission::flat(&none(), JobKind::Evaluate, br#"{"metrics":["bleu"],"webhook_url":7}"#)),
+            ["pairs", "webhook_url"]
+        );
+        assert!(matches!(JobSubmission::from_json(&none(), b"\xff"), Err(Refused::Invalid(Invalid::Syntax(_)))));
+        let speech = JobSubmission::from_json(&none(), br#"{"kind":"tts","input":{"text":"a","language":"om"}}"#);
+        assert!(matches!(&speech, Err(Refused::Unavailable(why)) if why == "install it"), "{speech:?}");
     }
 }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use postrider_backend::blobs::Blobs;
 use postrider_backend::log::{Append, Topic};
 use postrider_backend::store::{Claim, JobWrite, Store, Write};
-use postrider_core::id::JobId;
-use postrider_core::job::{Job, Lost, State};
+use postrider_core::endpoint::Endpoint;
+use postrider_core::id::{EndpointId, JobId};
+use postrider_core::job::{Callback, Job, Lost, State};
 use postrider_core::partition;
 use postrider_core::record::JobEnvelope;
+use postrider_core::secret::Secret;
 use postrider_core::time::Time;
 use sha2::{Digest, Sha256};
 
+use super::kinds::Kinds;
 use super::submission::JobSubmission;
 use crate::clock;
 use crate::ids::Ids;
@@ -27,6 +30,8 @@ pub struct Jobs {
     pub(super) ingest: Arc<Ingest>,
     pub(super) blobs: Blobs,
     ids: Ids,
+    /// What this machine can do.
+    pub kinds: Kinds,
     /// What links begin with: scheme, host and port.
     pub(super) public_url: String,
 }
@@ -64,8 +69,8 @@ impl Jobs {
     pub const BLOBS: &str = "jobs";
 
     /// Jobs enter where `ingest` has its log and store; large inputs go to `blobs`. Links begin with `public_url`.
-    pub fn new(ingest: Arc<Ingest>, blobs: Blobs, ids: Ids, public_url: String) -> Jobs {
-        Jobs { ingest, blobs, ids, public_url }
+    pub fn new(ingest: Arc<Ingest>, blobs: Blobs, ids: Ids, kinds: Kinds, public_url: String) -> Jobs {
+        Jobs { ingest, blobs, ids, kinds, public_url }
     }
 
     /// Where the blobs of a job lie: in a folder of the day it was made, so that what is old can be found.
@@ -99,11 +104,12 @@ impl Jobs {
                 Claim::Other => return Err(IngestError::KeyReused("the Idempotency-Key")),
             }
         }
-        let JobSubmission { kind, input, callback, priority, metadata } = submission;
+        let JobSubmission { kind, input, priority, metadata, .. } = submission;
+        let callback = self.callback_of(source.tenant, submission).await?;
         let job = Job {
             version: 0,
             kind: kind.name().to_owned(),
-            callback: callback.clone(),
+            callback,
             metadata: metadata.clone(),
             priority: *priority,
             traceparent: source.traceparent.map(str::to_owned),
@@ -129,6 +135,25 @@ impl Jobs {
         let write = JobWrite { tenant: source.tenant.into(), id, job: job.clone() };
         self.store().write(vec![Write::Job(write)]).await?;
         Ok(JobReceipt { id, job })
+    }
+
+    /// The job's callback, with endpoints that everyone finds where its URLs came with a secret or headers.
+    async fn callback_of(&self, tenant: &str, submission: &JobSubmission) -> Result<Callback, IngestError> {
+        let JobSubmission { callback, secret, headers, .. } = submission;
+        let mut callback = callback.clone();
+        if secret.is_none() && headers.is_empty() {
+            return Ok(callback);
+        }
+        let directory = &self.ingest.directory;
+        for url in &callback.urls {
+            let id = EndpointId::of_callback(tenant, url, secret.as_ref().map(Secret::reveal), headers);
+            // Without one, the tenant's own as it will be then.
+            let secret = secret.clone().unwrap_or_else(Secret::none);
+            let endpoint = Endpoint { id, headers: headers.clone(), ..Endpoint::of_url(tenant, url, secret, None) };
+            directory.keep_callback(endpoint).await?;
+            callback.endpoints.push(id);
+        }
+        Ok(callback)
     }
 
     /// Withdraws a job that has not ended, and tells of it. A worker that runs it stops soon.

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use postrider_backend::log::{Append, Topic};
 use postrider_backend::store::JobStatus;
-use postrider_core::id::{DeliveryId, EndpointId, JobId};
+use postrider_core::id::{DeliveryId, JobId};
 use postrider_core::job::{Callback, Job, JobKind, Output, State, Stored, Telling, event_number};
-use postrider_core::record::EventEnvelope;
+use postrider_core::record::{EventEnvelope, Target};
 use postrider_core::time::Time;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -49,9 +49,10 @@ impl Jobs {
                 correlation_id: None,
                 traceparent: job.traceparent.as_deref(),
                 metadata: job.metadata.as_deref(),
-                urls: job.callback.urls.iter().map(String::as_str).collect(),
+                urls: Vec::new(),
             };
-            let targets = fanout::targets(&event, &[]);
+            let target = |(endpoint, url)| Target { endpoint, url: Some(url) };
+            let targets: Vec<Target<'_>> = job.callback.targets(tenant).map(target).collect();
             records.extend(self.ingest.deliveries(&event, &targets, &Bytes::from(body.get().to_owned())));
         }
         Ok(records)
@@ -106,11 +107,11 @@ impl Jobs {
 
     /// The delivery of a job's end to the first of the URLs that came with it.
     pub fn callback(tenant: &str, id: JobId, job: &Job) -> Option<DeliveryId> {
-        let url = job.callback.urls.first().filter(|_| job.is_over())?;
+        let (endpoint, _) = job.callback.targets(tenant).next().filter(|_| job.is_over())?;
         // A withdrawal that was told is one change later than what was told.
         let version = job.version - u64::from(job.told);
         let event = event_number(id, version, since(id, job), Telling::Callback);
-        Some(DeliveryId { event, endpoint: EndpointId::of_url(tenant, url) })
+        Some(DeliveryId { event, endpoint })
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
         );
         let names = |callback: Callback| flat.clone().chosen(&callback).0.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         let include = Some(vec!["status".to_owned(), "job_id".to_owned()]);
-        assert_eq!(names(Callback { include, exclude: vec!["status".to_owned()], urls: Vec::new() }), ["job_id"]);
+        assert_eq!(names(Callback { include, exclude: vec!["status".to_owned()], ..Callback::default() }), ["job_id"]);
         let exclude = ["results", "kind", "metadata", "timestamp"].map(str::to_owned).to_vec();
         assert_eq!(names(Callback { exclude, ..Callback::default() }), ["job_id", "status", "completed_at"]);
     }

@@ -158,6 +158,27 @@ async fn five_hundred_pairs_come_back_in_a_signed_call() {
 }
 
 #[tokio::test]
+async fn a_call_is_signed_and_made_as_its_sender_asked() {
+    let server = Server::at(Home::new(SETTINGS)).await;
+    let receiver = Receiver::answering(200).await;
+    for (secret, mark) in [("a-secret-of-its-own", "one"), ("another-secret", "two")] {
+        let mut job = evaluation(3, &receiver);
+        job["webhook"] = json!({
+            "secret": secret, "headers": { "X-Mark": mark }, "payload": { "include": ["job_id", "status", "results"], "exclude": ["status"] },
+        });
+        let id = submit(&server.api, job).await;
+        let got = eventually("the call", async || receiver.got().into_iter().find(|got| got.json()["job_id"] == json!(id))).await;
+        assert_accepted(&got, secret);
+        assert_eq!(got.header("x-mark"), mark);
+        assert_eq!(got.json().as_object().unwrap().keys().collect::<Vec<_>>(), ["job_id", "results"]);
+        let shown = server.api.get(&format!("/v1/jobs/{id}")).await;
+        assert_eq!(shown["webhook_delivery"]["delivery_id"], got.header("webhook-id"));
+        assert!(!shown.to_string().contains(secret), "shown where it must not be");
+    }
+    assert_eq!(server.api.get("/v1/webhooks").await["webhooks"], json!([]), "nobody registered anything");
+}
+
+#[tokio::test]
 async fn kills_in_the_middle_of_jobs_end_every_job_once() {
     let mut server = Server::at(Home::new(SETTINGS)).await;
     let receiver = Receiver::answering(200).await;

@@ -14,5 +14,6 @@ mod outage;
 mod readme;
 mod receiver;
 mod signatures;
+mod speech;
 mod strangers;
 mod world;

@@ -120,6 +120,7 @@ fn named(tag: u8, tenant: &str, text: &str) -> Vec<u8> {
 pub(super) fn object(kind: ObjectKind, tenant: &str, id: &str) -> Vec<u8> {
     let tag = match kind {
         ObjectKind::Endpoint => b'e',
+        ObjectKind::Callback => b'c',
         ObjectKind::SigningSecret => b's',
         ObjectKind::Tenant => b't',
         ObjectKind::ApiKey => b'k',

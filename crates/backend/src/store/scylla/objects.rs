@@ -243,6 +243,7 @@ fn contended() -> StoreError {
 fn name(kind: ObjectKind) -> &'static str {
     match kind {
         ObjectKind::Endpoint => "endpoint",
+        ObjectKind::Callback => "callback",
         ObjectKind::SigningSecret => "signing_secret",
         ObjectKind::Tenant => "tenant",
         ObjectKind::ApiKey => "api_key",

@@ -77,8 +77,10 @@ impl Drop for World {
             return;
         }
         let admin: AdminClient<DefaultClientContext> = self.stranger().create().unwrap();
-        let names: Vec<String> =
-            ["events", "deliveries", "dead-letters", "jobs.evaluate", "config", "live"].iter().map(|name| self.topic(name)).collect();
+        let names: Vec<String> = ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"]
+            .iter()
+            .map(|name| self.topic(name))
+            .collect();
         // A test may be in the middle of its own runtime.
         let delete = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -27,7 +27,8 @@ async fn migrate_makes_what_is_missing_and_lowers_nothing() {
     assert!(matches!(&missing, OpenError::MissingTopic { topic } if *topic == world.topic("events")), "{missing}");
     assert!(missing.to_string().contains("postrider migrate"));
 
-    let all = || ["events", "deliveries", "dead-letters", "jobs.evaluate", "config", "live"].map(|name| world.topic(name)).to_vec();
+    let all =
+        || ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"].map(|name| world.topic(name)).to_vec();
     let migrated = kafka::migrate(&world.options, MIGRATION).await.unwrap();
     assert_eq!(migrated, Migrated { created: all(), ..Migrated::default() });
     let again = kafka::migrate(&world.options, MIGRATION).await.unwrap();
@@ -46,7 +47,7 @@ async fn migrate_makes_what_is_missing_and_lowers_nothing() {
     let growing = refused(Migration { partitions: 6, ..MIGRATION }).await;
     assert!(growing.to_string().contains("docs/operations.md"), "{growing}");
     let grown = kafka::migrate(&world.options, Migration { partitions: 6, grow: Grow::Allow, ..MIGRATION }).await.unwrap();
-    assert_eq!(grown.grown, ["events", "deliveries", "dead-letters", "jobs.evaluate"].map(|name| (world.topic(name), 6)));
+    assert_eq!(grown.grown, ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts"].map(|name| (world.topic(name), 6)));
 }
 
 /// Everything that a client which is not postrider finds in a partition.

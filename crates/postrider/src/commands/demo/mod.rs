@@ -2,6 +2,7 @@
 
 mod board;
 mod cast;
+mod evaluation;
 mod play;
 mod progress;
 pub(crate) mod samples;
@@ -21,6 +22,7 @@ use crate::failure::Failure;
 use crate::output;
 
 use cast::{Member, TEMPERS};
+use evaluation::Evaluation;
 use play::Play;
 
 /// Arrivals that wait to be counted; further ones wait to be answered.
@@ -71,8 +73,12 @@ async fn show(client: &Client, args: &Args, greeting: Option<String>) -> Result<
         cast.push(Member::join(temper, client, sender.clone()).await?);
     }
     let play = Play::new(args.events, args.fast);
+    let both = async {
+        let (played, evaluated) = tokio::join!(play.run(client, &cast, &mut arrivals), Evaluation::run(client));
+        Ok::<_, Failure>(played?.with(evaluated?))
+    };
     let summary = tokio::select! {
-        played = play.run(client, &cast, &mut arrivals) => played?,
+        played = both => played?,
         stopped = &mut interrupted => {
             stopped.context("Ctrl-C can't be waited for")?;
             return Err(anyhow!("interrupted").into());

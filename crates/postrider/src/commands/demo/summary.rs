@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::board::{Board, Row};
 use super::cast::Temper;
+use super::evaluation::Evaluation;
 use crate::failure::Failure;
 use crate::output::{self, Table};
 
@@ -20,6 +21,8 @@ pub(crate) struct Summary {
     /// From the first event to the last delivery.
     seconds: f64,
     receivers: Vec<Line>,
+    /// Of a job that ran meanwhile.
+    evaluation: Option<Evaluation>,
 }
 
 #[derive(Serialize)]
@@ -46,7 +49,13 @@ impl Summary {
             sent: board.sent(),
             seconds: took.as_secs_f64(),
             receivers: board.rows.iter().map(Line::of).collect(),
+            evaluation: None,
         }
+    }
+
+    /// The same with a job that ran meanwhile.
+    pub(crate) fn with(self, evaluation: Evaluation) -> Summary {
+        Summary { evaluation: Some(evaluation), ..self }
     }
 
     /// Prints it.
@@ -60,6 +69,9 @@ impl Summary {
         }
         let sum = |of: fn(&Line) -> usize| self.receivers.iter().map(of).sum::<usize>();
         output::line(format!("\n{table}\n"))?;
+        if let Some(evaluation) = &self.evaluation {
+            output::line(evaluation.line())?;
+        }
         output::line(format!(
             "{} events sent in {:.1} s: {} delivered, {} retried, {} dead-lettered, {} signatures verified, {} wrong",
             self.sent,

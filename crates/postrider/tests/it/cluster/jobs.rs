@@ -17,7 +17,7 @@ async fn workers_that_are_killed_or_end_leave_every_job_with_one_end() {
     let api = front.api();
     let mut jobs = Vec::new();
     for _ in 0..16 {
-        jobs.push(submit(&api, evaluation(1500, &receiver)).await);
+        jobs.push(submit(&api, evaluation(800, &receiver)).await);
     }
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     first.process.kill();
@@ -27,7 +27,7 @@ async fn workers_that_are_killed_or_end_leave_every_job_with_one_end() {
     cluster.restart(&mut second).await;
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     second.process.kill();
-    assert_all_ended(&api, &receiver, &jobs, 1500).await;
+    assert_all_ended(&api, &receiver, &jobs, 800).await;
 }
 
 #[tokio::test]

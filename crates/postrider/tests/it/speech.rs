@@ -1,0 +1,126 @@
+//! Jobs of the kind `tts`, with the real espeak-ng.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::jobs::{SETTINGS, calls, evaluation, is_running, submit};
+use crate::receiver::Receiver;
+use crate::signatures::assert_accepted;
+use crate::world::{Api, Home, Server, eventually};
+
+const SPEAK: &str = "/v1/tts/async";
+const OROMO: &str = "Akkam jirta? Ani nagaan jira. Kun sagalee kompiitaraa ti. ";
+
+async fn speak(api: &Api, job: Value) -> String {
+    let (status, answer) = api.ask(Method::POST, SPEAK, job).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
+    answer["job_id"].as_str().unwrap().to_owned()
+}
+
+/// What a link of a call leads to, for which no key is needed.
+async fn fetched(api: &Api, link: &str) -> (String, Vec<u8>) {
+    let path = &link[link.find("/v1/download").unwrap()..];
+    let response = api.without_key(Method::GET, path).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    (response.headers()["content-type"].to_str().unwrap().to_owned(), response.bytes().await.unwrap().to_vec())
+}
+
+/// The seconds of a whole WAV file of 16 bit mono.
+fn seconds(wav: &[u8]) -> f64 {
+    let number = |at: usize| u32::from_le_bytes(wav[at..at + 4].try_into().unwrap()) as usize;
+    assert_eq!((&wav[..4], &wav[8..16], &wav[36..40]), (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..]));
+    assert_eq!((number(4), number(40)), (wav.len() - 8, wav.len() - 44), "the file is not whole");
+    number(40) as f64 / number(28) as f64
+}
+
+#[tokio::test]
+async fn an_oromo_text_comes_back_as_a_link_to_a_playable_file() {
+    let server = Server::at(Home::new(SETTINGS)).await;
+    let receiver = Receiver::answering(200).await;
+    let id = speak(&server.api, json!({ "text": OROMO, "language": "oromo", "webhook_url": receiver.url() })).await;
+    let got = &receiver.wait_for(1).await[0];
+    let secret = server.api.get("/v1/signing-secret").await["secret"].as_str().unwrap().to_owned();
+    assert_accepted(got, &secret);
+    let body = got.json();
+    assert_eq!((&body["job_id"], &body["status"]), (&json!(id), &json!("completed")));
+    assert!(body["completed_at"].is_string());
+    let (media_type, wav) = fetched(&server.api, body["audio_url"].as_str().unwrap()).await;
+    assert_eq!(media_type, "audio/wav");
+    assert!((2.0..12.0).contains(&seconds(&wav)), "{} s", seconds(&wav));
+    let part = server.api.request(Method::GET, &format!("/v1/download/{id}")).header("range", "bytes=0-3").send().await.unwrap();
+    assert_eq!((part.status(), &part.bytes().await.unwrap()[..]), (StatusCode::PARTIAL_CONTENT, &b"RIFF"[..]));
+    let ogg =
+        json!({ "text": OROMO, "language": "om", "voice": "f3", "rate": 120, "pitch": 70, "format": "ogg", "webhook_url": receiver.url() });
+    let ogg = speak(&server.api, ogg).await;
+    receiver.wait_for(2).await;
+    let (media_type, file) = fetched(&server.api, calls(&receiver)[&ogg][0].json()["audio_url"].as_str().unwrap()).await;
+    assert_eq!((media_type.as_str(), &file[..4]), ("audio/ogg", &b"OggS"[..]));
+}
+
+#[tokio::test]
+async fn what_can_not_be_spoken_is_refused_with_what_could_be() {
+    let server = Server::at(Home::new(SETTINGS)).await;
+    for (job, field, words) in [
+        (json!({ "text": "a", "language": "oromoo" }), "language", "Oromo"),
+        (json!({ "text": " ", "language": "om" }), "text", ""),
+        (json!({ "text": "a", "language": "om", "voice": "../../etc/passwd" }), "voice", ""),
+        (json!({ "text": "a", "language": "om", "rate": 9999 }), "rate", "450"),
+        (json!({ "text": "a", "language": "om", "format": "mp3" }), "format", "ogg"),
+        (json!({ "text": "a", "language": "om", "webhook_url": "ftp://a/" }), "webhook_url", "http"),
+    ] {
+        let (status, answer) = server.api.ask(Method::POST, SPEAK, job).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+        let error = &answer["errors"][0];
+        assert_eq!(error["field"], field, "{answer}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn kills_in_the_middle_of_speeches_leave_whole_files() {
+    let mut server = Server::at(Home::new(SETTINGS)).await;
+    let receiver = Receiver::answering(200).await;
+    let text = OROMO.repeat(300);
+    let mut jobs = Vec::new();
+    for _ in 0..6 {
+        jobs.push(speak(&server.api, json!({ "text": text, "language": "om", "webhook_url": receiver.url() })).await);
+    }
+    for _ in 0..2 {
+        eventually("a running job", async || is_running(&server.api).await.then_some(())).await;
+        server.process.kill();
+        server.restart().await;
+    }
+    eventually("a call for every job", async || (calls(&receiver).len() == jobs.len()).then_some(())).await;
+    let mut lengths = Vec::new();
+    for (job, calls) in calls(&receiver) {
+        let body = calls[0].json();
+        assert_eq!(body["status"], "completed", "{job}: {body}");
+        assert!(calls.iter().all(|got| got.header("webhook-id") == calls[0].header("webhook-id")), "{job} has ended more than once");
+        lengths.push(seconds(&fetched(&server.api, body["audio_url"].as_str().unwrap()).await.1));
+    }
+    assert!(lengths.iter().all(|length| *length > 600.0 && *length == lengths[0]), "one text, one length: {lengths:?}");
+}
+
+#[tokio::test]
+async fn without_espeak_speech_alone_is_unavailable() {
+    let home = Home::new("[tts]\nprogram = \"/nowhere/espeak-ng\"\n[server]\nadmin_listen = \"127.0.0.1:0\"\n");
+    let server = Server::at(home).await;
+    let request = server.api.request(Method::POST, SPEAK).json(&json!({ "text": "a", "language": "om" }));
+    let refused = request.send().await.unwrap();
+    assert_eq!((refused.status(), refused.headers().contains_key("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, true));
+    let words = refused.json::<Value>().await.unwrap()["detail"].as_str().unwrap().to_owned();
+    assert!(words.contains("apt-get install espeak-ng"), "{words}");
+    let admin = eventually("the admin address", async || {
+        let output = server.process.output();
+        output.split_once("admin on http://").and_then(|(_, rest)| rest.split_once('\n')).map(|(address, _)| address.to_owned())
+    })
+    .await;
+    let ready: Value = reqwest::get(format!("http://{admin}/readyz")).await.unwrap().json().await.unwrap();
+    assert_eq!(ready["ready"], true);
+    let kinds = ready["jobs"].as_array().unwrap();
+    assert_eq!((&kinds[0]["name"], &kinds[0]["state"]), (&json!("evaluate"), &json!("ok")));
+    assert_eq!((&kinds[1]["name"], &kinds[1]["state"]), (&json!("tts"), &json!("unavailable")));
+    let receiver = Receiver::answering(200).await;
+    submit(&server.api, evaluation(5, &receiver)).await;
+    receiver.wait_for(1).await;
+}
