@@ -1,6 +1,7 @@
 //! The requests that carry events, and how an event is known again at the receiver.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use memchr::memmem;
@@ -8,6 +9,7 @@ use postrider_core::rng::Rng;
 
 use crate::endpoints::{EndpointNo, Endpoints};
 use crate::ledger::Seq;
+use crate::receiver::Receiver;
 
 /// What stands before the sequence number in `data`; found by its bytes, so that no delivery needs to be parsed.
 const MARK: &[u8] = b"\"load_seq\":\"";
@@ -29,18 +31,25 @@ pub(crate) struct Payload {
     padding: usize,
     body: Vec<u8>,
     endpoints: Rc<Endpoints>,
+    /// For jobs: where endpoints are.
+    receiver: Option<SocketAddr>,
 }
 
 impl Payload {
     /// Requests to `host` with `batch` events of `bytes` bytes of `data` each; with a batch of 1, single-event ones.
     pub(crate) fn new(host: &str, api_key: &str, batch: usize, bytes: usize, endpoints: Rc<Endpoints>, seed: u64) -> Payload {
         let (path, media) = if batch == 1 { ("/v1/events", "application/json") } else { ("/v1/events/batch", "application/x-ndjson") };
-        let head =
-            format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {api_key}\r\ncontent-type: {media}\r\ncontent-length: ");
+        let head = head(path, media, host, api_key);
         let padding = bytes - FRAME;
         let mut rng = Rng::new(seed);
         let noise = (0..padding + SHIFT).map(|_| b"abcdefghijklmnopqrstuvwxyz012345"[(rng.bits() >> 59) as usize]).collect();
-        Payload { head: head.into_bytes(), batch, noise, padding, body: Vec::new(), endpoints }
+        Payload { head, batch, noise, padding, body: Vec::new(), endpoints, receiver: None }
+    }
+
+    /// Requests to `host` that submit one job each, which calls an endpoint of `receiver` back.
+    pub(crate) fn of_jobs(host: &str, api_key: &str, receiver: SocketAddr, endpoints: Rc<Endpoints>) -> Payload {
+        let head = head("/api/v1/async/evaluate", "application/json", host, api_key);
+        Payload { head, receiver: Some(receiver), ..Payload::new(host, api_key, 1, MIN_BYTES, endpoints, 1) }
     }
 
     /// Events per request.
@@ -67,6 +76,9 @@ impl Payload {
     }
 
     fn event(&mut self, seq: Seq, endpoint: EndpointNo) {
+        if let Some(receiver) = self.receiver {
+            return self.job(seq, endpoint, receiver);
+        }
         let shift = (seq.0 as usize).wrapping_mul(97) % SHIFT;
         let body = &mut self.body;
         write!(body, "{{\"type\":\"load.e{}\",\"data\":{{", endpoint.0).expect("a Vec takes every byte");
@@ -78,6 +90,23 @@ impl Payload {
             body.push(b'\n');
         }
     }
+
+    /// What is said in `metadata` stands in the call, too.
+    fn job(&mut self, seq: Seq, endpoint: EndpointNo, receiver: SocketAddr) {
+        let (url, secret) = (Receiver::url(receiver, endpoint), self.endpoints.secret(endpoint).reveal());
+        let body = &mut self.body;
+        body.extend_from_slice(
+            b"{\"candidates\":[\"the cat sat on the mat\"],\"references\":[\"a cat sat on the mat\"],\"metrics\":[\"f1\"],",
+        );
+        write!(body, "\"webhook_url\":\"{url}\",\"webhook\":{{\"secret\":\"{secret}\"}},\"metadata\":{{").expect("a Vec takes every byte");
+        body.extend_from_slice(MARK);
+        write!(body, "{:0DIGITS$}\"}}}}", seq.0).expect("a Vec takes every byte");
+    }
+}
+
+fn head(path: &str, media: &str, host: &str, api_key: &str) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {api_key}\r\ncontent-type: {media}\r\ncontent-length: ")
+        .into_bytes()
 }
 
 /// The sequence number in a delivery's body, where it has one.
@@ -93,6 +122,7 @@ pub(crate) fn sequence(body: &[u8]) -> Option<Seq> {
 mod tests {
     use super::*;
     use crate::wire::Message;
+    use postrider_core::secret::Secret;
 
     #[test]
     fn an_event_has_the_size_asked_for_and_is_known_again() {
@@ -107,6 +137,19 @@ mod tests {
             assert_eq!(sequence(&message.body), Some(Seq(41)));
             assert_eq!(message.header("authorization"), Some("Bearer key"));
         }
+    }
+
+    #[test]
+    fn a_job_calls_its_endpoint_back_and_is_known_again() {
+        let mut endpoints = Endpoints::new(3, &[], 1);
+        endpoints.set_secrets(["a", "b", "c"].map(Secret::new).to_vec());
+        let endpoints = Rc::new(endpoints);
+        let (mut request, receiver) = (Vec::new(), SocketAddr::from(([127, 0, 0, 1], 9)));
+        Payload::of_jobs("h:1", "key", receiver, Rc::clone(&endpoints)).render(&mut request, Seq(41));
+        let message = Message::parse(&request).expect("valid").expect("whole");
+        let job: serde_json::Value = serde_json::from_slice(&message.body).expect("JSON");
+        assert_eq!(job["webhook_url"], Receiver::url(receiver, endpoints.of(Seq(41))));
+        assert_eq!(sequence(job["metadata"].to_string().as_bytes()), Some(Seq(41)));
     }
 
     #[test]

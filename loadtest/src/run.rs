@@ -18,7 +18,7 @@ use crate::poller::{Poller, Ready, Token};
 use crate::receiver::Receiver;
 use crate::register::Registration;
 use crate::report::{Evidence, Report};
-use crate::scenario::{Backlog, Scenario, Target};
+use crate::scenario::{Backlog, Scenario, Target, Work};
 use crate::schedule::Schedule;
 use crate::server::{self, Address, Memory, Process, Spawned};
 
@@ -82,7 +82,12 @@ impl<'a> Test<'a> {
         let mut endpoints = Endpoints::new(scenario.endpoints, &scenario.bad.0, scenario.seed);
         let registration = Registration::make(server, api_key, listener.local_addr()?, &mut endpoints)?;
         let endpoints = Rc::new(endpoints);
-        let payload = Payload::new(&server.host, api_key, scenario.batch, scenario.payload_bytes, Rc::clone(&endpoints), scenario.seed);
+        let payload = match scenario.work {
+            Work::Jobs => Payload::of_jobs(&server.host, api_key, listener.local_addr()?, Rc::clone(&endpoints)),
+            Work::Events => {
+                Payload::new(&server.host, api_key, scenario.batch, scenario.payload_bytes, Rc::clone(&endpoints), scenario.seed)
+            }
+        };
         let window = match scenario.backlog {
             Some(_) => Micros(0)..Micros(u64::MAX),
             None => Micros(0) + scenario.warmup..Micros(0) + scenario.warmup + scenario.duration,

@@ -44,6 +44,10 @@ pub(crate) struct Settings {
     /// Events per request; 1 sends single events [default: 1].
     #[arg(long)]
     batch: Option<usize>,
+    /// Submits jobs instead of events, each the evaluation of one pair that calls back one of the endpoints.
+    #[arg(long)]
+    #[serde(default)]
+    jobs: bool,
     /// Endpoints to register [default: 100].
     #[arg(long)]
     endpoints: Option<usize>,
@@ -126,6 +130,8 @@ pub(crate) struct Scenario {
     pub(crate) rate: Rate,
     /// Connections to the server.
     pub(crate) connections: usize,
+    /// What is sent.
+    pub(crate) work: Work,
     /// Events per request.
     pub(crate) batch: usize,
     /// Endpoints to register.
@@ -146,6 +152,15 @@ pub(crate) struct Scenario {
     pub(crate) out: Option<PathBuf>,
     /// Decides everything that is left to chance.
     pub(crate) seed: u64,
+}
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Events, each to one endpoint.
+    Events,
+    /// Jobs, each of which calls one endpoint back.
+    Jobs,
 }
 
 /// Which server is loaded.
@@ -197,6 +212,7 @@ impl Settings {
             rate: self.rate.or(file.rate),
             connections: self.connections.or(file.connections),
             batch: self.batch.or(file.batch),
+            jobs: self.jobs || file.jobs,
             endpoints: self.endpoints.or(file.endpoints),
             bad: self.bad.or(file.bad),
             delay: self.delay.or(file.delay),
@@ -231,6 +247,7 @@ impl TryFrom<Settings> for Scenario {
             backlog: given.produce.map(|command| Backlog { command, events: given.events.unwrap_or(1_000_000) }),
             rate: given.rate.unwrap_or(Rate::PerSecond(1000)),
             connections: given.connections.unwrap_or(64),
+            work: if given.jobs { Work::Jobs } else { Work::Events },
             batch: given.batch.unwrap_or(1),
             endpoints: given.endpoints.unwrap_or(100),
             bad: given.bad.unwrap_or_default(),
@@ -248,6 +265,9 @@ impl TryFrom<Settings> for Scenario {
         within("delay", scenario.delay.as_millis() as u64, 0, 60_000)?;
         within("payload_bytes", scenario.payload_bytes as u64, MIN_BYTES as u64, 1_000_000)?;
         within("duration in seconds", scenario.duration.as_secs(), 1, 86_400)?;
+        if scenario.work == Work::Jobs {
+            within("batch, of jobs,", scenario.batch as u64, 1, 1)?;
+        }
         if let Some(Backlog { events, .. }) = scenario.backlog {
             within("events", events, 1, MAX_EVENTS)?;
             if !matches!(&scenario.target, Target::Spawned { commands, .. } if commands.len() > 1) {

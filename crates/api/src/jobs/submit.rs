@@ -47,7 +47,10 @@ pub(crate) struct JobCanceled {
     post, path = "/v1/jobs", tag = "Jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = crate::inputs::JobInput,
-    responses((status = 202, description = "The job is durable", body = JobAccepted)),
+    responses(
+        (status = 202, description = "The job is durable", body = JobAccepted),
+        (status = 429, description = "Too many jobs were submitted; wait for `Retry-After`"),
+    ),
 )]
 pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     take(&api, request, |bytes| JobSubmission::from_json(&api.jobs.kinds, bytes)).await
@@ -61,7 +64,10 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     post, path = "/api/v1/async/evaluate", tag = "Jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = crate::inputs::EvaluateInput,
-    responses((status = 202, description = "The job is durable", body = JobAccepted)),
+    responses(
+        (status = 202, description = "The job is durable", body = JobAccepted),
+        (status = 429, description = "Too many jobs were submitted; wait for `Retry-After`"),
+    ),
 )]
 pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Evaluate, bytes)).await
@@ -75,7 +81,10 @@ pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result
     post, path = "/v1/tts/async", tag = "Jobs",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     request_body = crate::inputs::TtsInput,
-    responses((status = 202, description = "The job is durable", body = JobAccepted)),
+    responses(
+        (status = 202, description = "The job is durable", body = JobAccepted),
+        (status = 429, description = "Too many jobs were submitted; wait for `Retry-After`"),
+    ),
 )]
 pub(crate) async fn tts(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Tts, bytes)).await
@@ -91,7 +100,7 @@ async fn take(api: &Api, request: Request, read: impl FnOnce(&[u8]) -> Result<Jo
     }
     let payload = body::read(api, &head.headers, body, api.limits.job_bytes).await?;
     let submission = read(&payload.bytes)?;
-    let JobReceipt { id, job } = api.jobs.submit(source, &submission, &payload.bytes).await?;
+    let JobReceipt { id, job } = api.jobs.submit(source, submission, &payload.bytes).await?;
     let accepted = JobAccepted {
         job_id: id.to_string(),
         status: JobStatus::of(&job).name(),

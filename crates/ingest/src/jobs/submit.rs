@@ -1,7 +1,9 @@
 //! Taking a job in, and withdrawing one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use postrider_backend::blobs::Blobs;
 use postrider_backend::log::{Append, Topic};
 use postrider_backend::store::{Claim, JobWrite, Store, Write};
@@ -88,7 +90,7 @@ impl Jobs {
     }
 
     /// Takes one job; durable when it returns. `raw` is what the sender sent, to tell a repeat from a different job.
-    pub async fn submit(&self, source: Source<'_>, submission: &JobSubmission, raw: &[u8]) -> Result<JobReceipt, IngestError> {
+    pub async fn submit(&self, source: Source<'_>, submission: JobSubmission, raw: &[u8]) -> Result<JobReceipt, IngestError> {
         let now = clock::now();
         let mut id = JobId(self.ids.next(now));
         if let Some(key) = source.idempotency_key {
@@ -104,28 +106,29 @@ impl Jobs {
                 Claim::Other => return Err(IngestError::KeyReused("the Idempotency-Key")),
             }
         }
-        let JobSubmission { kind, input, priority, metadata, .. } = submission;
-        let callback = self.callback_of(source.tenant, submission).await?;
+        let JobSubmission { kind, input, callback, secret, headers, priority, metadata } = submission;
+        let callback = self.kept(source.tenant, callback, secret.as_ref(), &headers).await?;
+        let input = Bytes::from(input);
         let job = Job {
             version: 0,
             kind: kind.name().to_owned(),
             callback,
-            metadata: metadata.clone(),
-            priority: *priority,
+            metadata,
+            priority,
             traceparent: source.traceparent.map(str::to_owned),
             state: State::Pending { claims: 0 },
             told: true,
         };
         let large = (input.len() > INLINE_INPUT).then(|| input_name(id));
         if let Some(name) = &large {
-            self.blobs.put(name, input.clone().into()).await?;
+            self.blobs.put(name, input.clone()).await?;
         }
-        let envelope = JobEnvelope { tenant: source.tenant, job: id, priority: *priority, input: large.as_deref() };
+        let envelope = JobEnvelope { tenant: source.tenant, job: id, priority, input: large.as_deref() };
         let record = Append {
-            topic: Topic::Jobs(*kind),
-            partition: partition::of_key(id.to_string().as_bytes(), self.ingest.log.partitions(Topic::Jobs(*kind))),
+            topic: Topic::Jobs(kind),
+            partition: partition::of_key(id.to_string().as_bytes(), self.ingest.log.partitions(Topic::Jobs(kind))),
             meta: envelope.encode().into(),
-            payload: if large.is_some() { bytes::Bytes::new() } else { input.clone().into() },
+            payload: if large.is_some() { Bytes::new() } else { input },
             failure: None,
         };
         // What is told first is that the job waits, and it does once it has a row; whoever hears of it before will find it.
@@ -137,18 +140,22 @@ impl Jobs {
         Ok(JobReceipt { id, job })
     }
 
-    /// The job's callback, with endpoints that everyone finds where its URLs came with a secret or headers.
-    async fn callback_of(&self, tenant: &str, submission: &JobSubmission) -> Result<Callback, IngestError> {
-        let JobSubmission { callback, secret, headers, .. } = submission;
-        let mut callback = callback.clone();
+    /// A job's callback, with endpoints that everyone finds where its URLs came with a secret or headers.
+    async fn kept(
+        &self,
+        tenant: &str,
+        mut callback: Callback,
+        secret: Option<&Secret>,
+        headers: &BTreeMap<String, String>,
+    ) -> Result<Callback, IngestError> {
         if secret.is_none() && headers.is_empty() {
             return Ok(callback);
         }
         let directory = &self.ingest.directory;
         for url in &callback.urls {
-            let id = EndpointId::of_callback(tenant, url, secret.as_ref().map(Secret::reveal), headers);
+            let id = EndpointId::of_callback(tenant, url, secret.map(Secret::reveal), headers);
             // Without one, the tenant's own as it will be then.
-            let secret = secret.clone().unwrap_or_else(Secret::none);
+            let secret = secret.cloned().unwrap_or_else(Secret::none);
             let endpoint = Endpoint { id, headers: headers.clone(), ..Endpoint::of_url(tenant, url, secret, None) };
             directory.keep_callback(endpoint).await?;
             callback.endpoints.push(id);
@@ -166,7 +173,7 @@ impl Jobs {
                 Err(Lost::Canceled) if !job.told => job,
                 Err(lost) => return Err(CancelError::Over(lost)),
             };
-            if canceled.told || !self.swapped(tenant, id, &canceled).await? {
+            if !self.swapped(tenant, id, &canceled).await? {
                 continue;
             }
             self.tell(tenant, id, &canceled).await?;

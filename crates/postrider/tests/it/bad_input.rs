@@ -97,8 +97,11 @@ async fn check_finds_what_no_server_is_needed_to_find_and_shows_no_secret() {
         ("[kafka.properties]\n\"sasl.passwort\" = \"s3cret\"\n".to_owned(), "sasl.passwort"),
         ("[scylla]\npassword = 1234567\n".to_owned(), "scylla.password: must be"),
         ("[scylla]\npassword = \"s3cret\n".to_owned(), ", line 3"),
+        ("[blobs]\nurl = \"s3://bucket/prefix\"\n".to_owned(), "not a folder such as file:///"),
+        ("[blobs]\nurl = \"\"\n".to_owned(), "must name a folder that all processes of the cluster share"),
     ] {
-        let home = Home::new(&format!("backend = \"cluster\"\n{settings}"));
+        let blobs = if settings.contains("[blobs]") { "" } else { "[blobs]\nurl = \"file:///tmp/blobs\"\n" };
+        let home = Home::new(&format!("backend = \"cluster\"\n{settings}{blobs}"));
         let mut process = Process::start(&["config", "check", home.config().to_str().unwrap()]);
         let status = process.ended().await;
         assert_refused(&process, status, 2, words);
