@@ -3,12 +3,16 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use tokio::time::timeout;
 
+/// Longest that one operation, or one part of a stream, may take: a network file system that hangs is not there.
+const LIMIT: Duration = Duration::from_secs(60);
 /// Parts of a stream that are written at one time.
 const PARTS: usize = 2;
 
@@ -54,37 +58,37 @@ impl Blobs {
 
     /// Writes a blob, or replaces one. Readers see the old one or the new one, whole.
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
-        let put = self.store.put(&path(name)?, PutPayload::from_bytes(bytes)).await;
-        put.map(drop).map_err(|error| failed(name, error))
+        let path = path(name)?;
+        within(name, self.store.put(&path, PutPayload::from_bytes(bytes))).await.map(drop)
     }
 
     /// Like [`Blobs::put`] for what does not fit into memory. If `parts` fails, nothing is changed.
     pub async fn put_stream<E: std::fmt::Display>(&self, name: &str, parts: impl Stream<Item = Result<Bytes, E>>) -> Result<(), BlobError> {
-        let upload = self.store.put_multipart(&path(name)?).await.map_err(|error| failed(name, error))?;
+        let upload = within(name, self.store.put_multipart(&path(name)?)).await?;
         let mut upload = WriteMultipart::new(upload);
         let mut parts = std::pin::pin!(parts);
         while let Some(part) = parts.next().await {
             let taken = match part {
-                Ok(part) => upload.wait_for_capacity(PARTS).await.map(|()| upload.put(part)).map_err(|error| failed(name, error)),
+                Ok(part) => within(name, upload.wait_for_capacity(PARTS)).await.map(|()| upload.put(part)),
                 Err(error) => Err(BlobError::Unavailable(format!("what was to become `{name}` broke off: {error}"))),
             };
             if let Err(error) = taken {
-                upload.abort().await.map_err(|error| failed(name, error))?;
+                within(name, upload.abort()).await?;
                 return Err(error);
             }
         }
-        upload.finish().await.map(drop).map_err(|error| failed(name, error))
+        within(name, upload.finish()).await.map(drop)
     }
 
     /// A blob's size in bytes.
     pub async fn size(&self, name: &str) -> Result<u64, BlobError> {
-        self.store.head(&path(name)?).await.map(|meta| meta.size).map_err(|error| failed(name, error))
+        within(name, self.store.head(&path(name)?)).await.map(|meta| meta.size)
     }
 
     /// Reads a whole blob.
     pub async fn get(&self, name: &str) -> Result<Bytes, BlobError> {
-        let found = self.store.get(&path(name)?).await.map_err(|error| failed(name, error))?;
-        found.bytes().await.map_err(|error| failed(name, error))
+        let path = path(name)?;
+        within(name, async { self.store.get(&path).await?.bytes().await }).await
     }
 
     /// Reads part of a blob; what lies behind its end is left out.
@@ -92,27 +96,31 @@ impl Blobs {
         if range.is_empty() {
             return Err(BlobError::Invalid { name: name.to_owned(), why: "the range is empty".to_owned() });
         }
-        self.store.get_range(&path(name)?, range).await.map_err(|error| failed(name, error))
+        within(name, self.store.get_range(&path(name)?, range)).await
     }
 
     /// The folders right below `folder`, by their whole names.
     pub async fn folders(&self, folder: &str) -> Result<Vec<String>, BlobError> {
-        let listed = self.store.list_with_delimiter(Some(&path(folder)?)).await.map_err(|error| failed(folder, error))?;
+        let listed = within(folder, self.store.list_with_delimiter(Some(&path(folder)?))).await?;
         Ok(listed.common_prefixes.into_iter().map(String::from).collect())
     }
 
     /// Deletes all blobs below `folder`, and says how many there were.
     pub async fn delete_folder(&self, folder: &str) -> Result<usize, BlobError> {
         let listed = self.store.list(Some(&path(folder)?)).map_ok(|meta| meta.location).boxed();
-        let deleted = self.store.delete_stream(listed);
-        deleted.try_fold(0, async |count, _| Ok(count + 1)).await.map_err(|error| failed(folder, error))
+        let mut deleted = self.store.delete_stream(listed);
+        let mut count = 0;
+        while within(folder, deleted.try_next()).await?.is_some() {
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Deletes a blob, if it exists.
     pub async fn delete(&self, name: &str) -> Result<(), BlobError> {
-        match self.store.delete(&path(name)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed(name, error)),
+        match within(name, self.store.delete(&path(name)?)).await {
+            Ok(()) | Err(BlobError::Missing { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -120,6 +128,14 @@ impl Blobs {
 /// Refuses names that lead out of the folder, such as those with `..` in them.
 fn path(name: &str) -> Result<object_store::path::Path, BlobError> {
     object_store::path::Path::parse(name).map_err(|error| BlobError::Invalid { name: name.to_owned(), why: error.to_string() })
+}
+
+/// Waits for `operation`, no longer than it may take.
+async fn within<T>(name: &str, operation: impl Future<Output = object_store::Result<T>>) -> Result<T, BlobError> {
+    match timeout(LIMIT, operation).await {
+        Ok(done) => done.map_err(|error| failed(name, error)),
+        Err(_) => Err(BlobError::Unavailable(format!("`{name}`: no answer within {} s", LIMIT.as_secs()))),
+    }
 }
 
 fn failed(name: &str, error: object_store::Error) -> BlobError {

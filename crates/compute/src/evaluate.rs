@@ -18,7 +18,7 @@ const TEXT: usize = 64 << 10;
 
 /// Scores the pairs of `input`; gives `{"corpus":{…},"pairs":[{…},…]}`.
 pub(crate) async fn run(shop: &Shop, input: Bytes, progress: &Cell<u16>) -> Result<Vec<u8>, Error> {
-    let read = move || EvaluateInput::from_json(&input).map_err(|error| failed("invalid_input", &error));
+    let read = move || EvaluateInput::from_json(&input).map_err(|error| Error::new("invalid_input", error));
     let input = Arc::new(computed(shop, read).await??);
     let pieces = pieces(&input.pairs);
     let work = pieces.into_iter().map(|range| {
@@ -32,7 +32,7 @@ pub(crate) async fn run(shop: &Shop, input: Bytes, progress: &Cell<u16>) -> Resu
     let mut evaluation = Evaluation::new(input.metrics.iter().copied(), input.options);
     let mut pairs = Vec::new();
     while let Some((done, (piece, lines))) = scored.try_next().await? {
-        evaluation.merge(&piece).map_err(|error| failed("internal", &error))?;
+        evaluation.merge(&piece).map_err(|error| Error::new("internal", error))?;
         if !pairs.is_empty() && !lines.is_empty() {
             pairs.push(b',');
         }
@@ -41,7 +41,7 @@ pub(crate) async fn run(shop: &Shop, input: Bytes, progress: &Cell<u16>) -> Resu
     }
     let mut result = Vec::with_capacity(pairs.len() + 1024);
     result.extend_from_slice(b"{\"corpus\":");
-    serde_json::to_writer(&mut result, &evaluation.corpus()).map_err(|error| failed("internal", &error))?;
+    serde_json::to_writer(&mut result, &evaluation.corpus()).map_err(|error| Error::new("internal", error))?;
     if input.detail == Detail::Pairs {
         result.extend_from_slice(b",\"pairs\":[");
         result.append(&mut pairs);
@@ -56,12 +56,12 @@ fn score(input: &EvaluateInput, range: Range<usize>) -> Result<(Evaluation, Vec<
     let mut evaluation = Evaluation::new(input.metrics.iter().copied(), input.options);
     let mut lines = Vec::new();
     for (pair, index) in input.pairs[range.clone()].iter().zip(range) {
-        let scores = evaluation.score(pair).map_err(|error| failed("invalid_input", &at(error, index)))?;
+        let scores = evaluation.score(pair).map_err(|error| Error::new("invalid_input", at(error, index)))?;
         if input.detail == Detail::Pairs {
             if !lines.is_empty() {
                 lines.push(b',');
             }
-            serde_json::to_writer(&mut lines, &scores).map_err(|error| failed("internal", &error))?;
+            serde_json::to_writer(&mut lines, &scores).map_err(|error| Error::new("internal", error))?;
         }
     }
     Ok((evaluation, lines))
@@ -93,19 +93,15 @@ fn pieces(pairs: &[Pair]) -> Vec<Range<usize>> {
 
 /// Computes where it holds nobody up, when a core is free for it.
 async fn computed<T: Send + 'static>(shop: &Shop, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    let permit = shop.cores.clone().acquire_owned().await.map_err(|error| failed("internal", &error))?;
+    let permit = shop.cores.clone().acquire_owned().await.map_err(|error| Error::new("internal", error))?;
     let run = move || {
         let _permit = permit; // held until the work is done, even if nobody waits for it any more
         work()
     };
     tokio::task::spawn_blocking(run).await.map_err(|error| {
         tracing::error!(%error, "a piece of an evaluation died");
-        failed("internal", &"a piece of the work died; the operator's log says more")
+        Error::new("internal", "a piece of the work died; the operator's log says more")
     })
-}
-
-fn failed(code: &str, error: &dyn std::fmt::Display) -> Error {
-    Error { code: code.to_owned(), message: error.to_string() }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(crate) async fn keep(shop: &Shop, folder: &str, json: Vec<u8>) -> Result<Output, Error> {
     let bytes = json.len() as u64;
     let stored = if json.len() <= INLINE {
-        let json = String::from_utf8(json).map_err(|error| Error { code: "internal".to_owned(), message: error.to_string() })?;
+        let json = String::from_utf8(json).map_err(|error| Error::new("internal", error))?;
         Stored::Inline(json)
     } else {
         let (name, json) = (format!("{folder}/result.json"), Bytes::from(json));

@@ -8,6 +8,7 @@ use postrider_backend::log::Tenure;
 use postrider_core::id::JobId;
 use postrider_core::offsets::Offset;
 use postrider_core::time::Time;
+use tokio::time::Instant;
 
 /// A job as its record names it.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Waiting {
     pub(crate) offset: Offset,
     /// When the record was written.
     pub(crate) at: Time,
+    /// When it was read.
+    pub(crate) read: Instant,
     pub(crate) tenant: String,
     pub(crate) job: JobId,
     pub(crate) priority: u8,
@@ -109,6 +112,7 @@ mod tests {
                 tenure,
                 offset: Offset(n as u64),
                 at: Time(at),
+                read: Instant::now(),
                 tenant: String::new(),
                 job: JobId(Uid(n as u128)),
                 priority,

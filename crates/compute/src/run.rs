@@ -21,10 +21,12 @@ use crate::{evaluate, output, tts};
 
 /// Before what the store or the log did not do is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// Before what only an operator can mend is tried again.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Before a job is looked for again whose row is not there yet: a quarter of the time that it has been missed for.
-const NO_ROW: RangeInclusive<Millis> = Millis(5)..=Millis(1000);
+const NO_ROW: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_secs(1);
 /// Who submits a job writes its row right after its record, or tells the sender that the job was not taken.
-const UNACKNOWLEDGED: Millis = Millis::from_secs(60);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 /// At least so long a job of another worker is left alone.
 const LEAST_WAIT: Millis = Millis(50);
 
@@ -61,6 +63,7 @@ pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationTok
             one.clean_up().await;
             Fate::Done
         }
+        Next::Dropped => Fate::Done,
         Next::Later(wait) => Fate::Later(wait, waiting),
         Next::Released => Fate::Released,
     }
@@ -69,6 +72,8 @@ pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationTok
 /// As [`Fate`], without the job.
 enum Next {
     Done,
+    /// There is no such job; its input may be another attempt's to submit it.
+    Dropped,
     Later(Duration),
     Released,
 }
@@ -83,15 +88,20 @@ impl One<'_> {
     /// Claims the job; or says why it is not to be run now.
     async fn begin(&self) -> Result<Claim, Next> {
         let One { shop, waiting, .. } = self;
+        // What was tried last, and may have taken place after all.
+        let mut tried: Option<(Job, Claim)> = None;
         loop {
             let Some(job) = self.find().await? else {
-                let missed = clock::now().since(waiting.at);
+                let missed = waiting.read.elapsed();
                 if missed > UNACKNOWLEDGED {
-                    tracing::info!(job = %waiting.job, "a job has a record and no row: its sender was told that it was not taken");
-                    return Err(Next::Done);
+                    tracing::warn!(job = %waiting.job, "a job has a record and no row: its sender was told that it was not taken");
+                    return Err(Next::Dropped);
                 }
-                return Err(Next::Later(Millis(missed.0 / 4).clamp(*NO_ROW.start(), *NO_ROW.end()).into()));
+                return Err(Next::Later((missed / 4).clamp(*NO_ROW.start(), *NO_ROW.end())));
             };
+            if let Some((_, claim)) = tried.take().filter(|(tried, _)| *tried == job) {
+                return self.begun(&job, claim).await;
+            }
             let now = clock::now();
             match job.begin(shop.worker, now, lease(shop)) {
                 Begin::Over if job.told => return Err(Next::Done),
@@ -109,12 +119,21 @@ impl One<'_> {
                 }
                 Begin::Run(job, claim) => {
                     if self.swap(&job).await? {
-                        self.tell(&job).await?;
-                        return Ok(claim);
+                        return self.begun(&job, claim).await;
                     }
+                    tried = Some((job, claim));
                 }
             }
         }
+    }
+
+    /// Tells that the job is being done now.
+    async fn begun(&self, job: &Job, claim: Claim) -> Result<Claim, Next> {
+        if let Err(next) = self.tell(job).await {
+            self.give_back(claim).await;
+            return Err(next);
+        }
+        Ok(claim)
     }
 
     /// Does the work while the claim holds, and writes down what came of it.
@@ -127,14 +146,19 @@ impl One<'_> {
                 tracing::info!(job = %self.waiting.job, why = %lost, "a job is not run any further");
                 Stopped::Lost
             }
-            () = tokio::time::sleep(timeout) => Stopped::Worked(Err(Error {
-                code: "timeout".to_owned(),
-                message: format!("it took longer than {} s", timeout.as_secs()),
-            })),
+            () = tokio::time::sleep(timeout) => {
+                Stopped::Worked(Err(Error::new("timeout", format_args!("it took longer than {} s", timeout.as_secs()))))
+            }
             () = self.release.cancelled() => Stopped::Released,
         };
         match stopped {
-            Stopped::Worked(worked) => self.end(claim, worked).await.unwrap_or_else(|next| next),
+            Stopped::Worked(worked) => match self.end(claim, worked).await {
+                Ok(next) => next,
+                Err(next) => {
+                    self.give_back(claim).await; // unless it has ended
+                    next
+                }
+            },
             Stopped::Lost => self.lost().await.unwrap_or_else(|next| next),
             Stopped::Released => {
                 self.give_back(claim).await;
@@ -159,7 +183,7 @@ impl One<'_> {
                 match self.shop.blobs.get(name).await {
                     Ok(bytes) => return Ok(bytes),
                     Err(error @ (BlobError::Missing { .. } | BlobError::Invalid { .. })) => {
-                        return Err(Error { code: "internal".to_owned(), message: format!("the job's input is gone: {error}") });
+                        return Err(Error::new("internal", format_args!("the job's input is gone: {error}")));
                     }
                     Err(error @ BlobError::Unavailable(_)) => {
                         tracing::warn!(%error, job = %self.waiting.job, "a job's input can't be read; trying again");
@@ -260,6 +284,11 @@ impl One<'_> {
         loop {
             match ask().await {
                 Ok(answer) => return Ok(answer),
+                // An operator has to see to it; meanwhile others go on.
+                Err(error @ (StoreError::Damaged(_) | StoreError::TooLong { .. })) => {
+                    tracing::error!(%error, job = %self.waiting.job, "a job can't be {what}; trying again in a minute");
+                    return Err(Next::Later(MINUTE));
+                }
                 Err(error) => tracing::warn!(%error, job = %self.waiting.job, "a job can't be {what}; trying again"),
             }
             self.pause().await?;

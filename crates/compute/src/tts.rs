@@ -22,8 +22,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Speaks the text of `input`, and keeps the file in `folder`.
 pub(crate) async fn run(shop: &Shop, folder: &str, input: Bytes, progress: &Cell<u16>) -> Result<Output, Error> {
     let kinds = &shop.jobs.kinds;
-    let input = TtsInput::from_json(kinds, &input).map_err(|error| failed("invalid_input", error.to_string()))?;
-    let espeak = kinds.speech.as_ref().map_err(|why| failed("unavailable", why.clone()))?;
+    let input = TtsInput::from_json(kinds, &input).map_err(|error| Error::new("invalid_input", error))?;
+    let espeak = kinds.speech.as_ref().map_err(|why| Error::new("unavailable", why))?;
     // It has no name, so that it goes with its process, however that ends.
     let mut file = tempfile::tempfile().map_err(unwritten)?;
     let out = file.try_clone().map_err(unwritten)?;
@@ -36,7 +36,7 @@ pub(crate) async fn run(shop: &Shop, folder: &str, input: Bytes, progress: &Cell
         match shop.blobs.put_stream(&name, pieces(file.try_clone().map_err(unwritten)?)).await {
             Ok(()) => break,
             Err(error @ BlobError::Unavailable(_)) => tracing::warn!(%error, "a job's file can't be kept; trying again"),
-            Err(error @ (BlobError::Missing { .. } | BlobError::Invalid { .. })) => return Err(failed("internal", error.to_string())),
+            Err(error @ (BlobError::Missing { .. } | BlobError::Invalid { .. })) => return Err(Error::new("internal", error)),
         }
         tokio::time::sleep(AGAIN).await;
     }
@@ -66,13 +66,9 @@ fn unspoken(error: SpeechError) -> Error {
             "synthesis_failed"
         }
     };
-    failed(code, error.to_string())
+    Error::new(code, error)
 }
 
 fn unwritten(error: io::Error) -> Error {
-    failed("synthesis_failed", format!("the audio can't be written: {error}"))
-}
-
-fn failed(code: &str, message: String) -> Error {
-    Error { code: code.to_owned(), message }
+    Error::new("synthesis_failed", format_args!("the audio can't be written: {error}"))
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -165,8 +166,8 @@ impl Worker {
             Some(waiting) = self.parked.next() => self.queue.push(waiting),
             consumed = self.consumer.next() => match consumed? {
                 Consumed::Records(records) => {
-                    for record in &records {
-                        self.arrived(record, stop).await?;
+                    for record in records {
+                        self.arrived(record)?;
                     }
                 }
                 Consumed::Assigned(partition, progress) => self.begin(partition, &progress),
@@ -186,22 +187,27 @@ impl Worker {
     }
 
     /// A record was read: the job waits its turn. One that can't be read goes to the dead letters, and the rest goes on.
-    async fn arrived(&mut self, record: &Record, stop: &CancellationToken) -> Result<(), ComputeError> {
+    fn arrived(&mut self, record: Record) -> Result<(), ComputeError> {
         let Some(hold) = self.holds.get_mut(&record.partition).filter(|hold| !hold.is_leaving) else { return Ok(()) };
         let envelope = match JobEnvelope::decode(&record.meta) {
             Ok(envelope) => envelope,
             Err(error @ RecordError::Newer { .. }) => return Err(ComputeError::Newer { partition: record.partition, error }),
-            Err(RecordError::Malformed(reason)) => return self.bury(record, reason, stop).await,
+            Err(RecordError::Malformed(reason)) => {
+                self.bury(record, reason);
+                return Ok(());
+            }
         };
         hold.offsets.start(record.offset, envelope.job, record.at);
         let input = match envelope.input {
             Some(name) => Input::Blob(name.to_owned()),
-            None => Input::Inline(record.payload.clone()),
+            // Of its own: the record's lies in a chunk of the log, with others.
+            None => Input::Inline(Bytes::copy_from_slice(&record.payload)),
         };
         let waiting = Waiting {
             tenure: hold.tenure,
             offset: record.offset,
             at: record.at,
+            read: Instant::now(),
             tenant: envelope.tenant.to_owned(),
             job: envelope.job,
             priority: envelope.priority,
@@ -212,21 +218,26 @@ impl Worker {
         Ok(())
     }
 
-    async fn bury(&mut self, record: &Record, reason: String, stop: &CancellationToken) -> Result<(), ComputeError> {
-        let letter = postrider_ingest::dead_letter(&self.log, record, reason);
-        while let Err(error) = self.log.append(vec![letter.clone()]).await {
-            tracing::warn!(%error, "a dead letter can't be appended; trying again");
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
-        if let Some(hold) = self.holds.get_mut(&record.partition) {
-            hold.offsets.start(record.offset, JobId::default(), record.at);
-            hold.offsets.finish(record.offset);
-            self.consumer.commit(record.partition, &hold.offsets.progress())?;
-        }
-        Ok(())
+    /// A record that can't be read is finished once it is among the dead letters.
+    fn bury(&mut self, record: Record, reason: String) {
+        let Some(hold) = self.holds.get_mut(&record.partition) else { return };
+        hold.offsets.start(record.offset, JobId::default(), record.at);
+        hold.running += 1;
+        let (tenure, offset, stop) = (hold.tenure, record.offset, hold.stop.clone());
+        let (log, letter) = (self.log.clone(), postrider_ingest::dead_letter(&self.log, &record, reason));
+        self.running.push(Box::pin(async move {
+            let buried = async {
+                while let Err(error) = log.append(vec![letter.clone()]).await {
+                    tracing::warn!(%error, "a dead letter can't be appended; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            };
+            let fate = tokio::select! {
+                () = stop.cancelled() => Fate::Released,
+                () = buried => Fate::Done,
+            };
+            Ended { tenure, offset, fate }
+        }));
     }
 
     /// Runs what waits, as far as there is room.

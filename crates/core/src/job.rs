@@ -4,6 +4,8 @@
 //! there are. Whoever runs it holds a [`Claim`] with a lease. A claim that was lost can change nothing any more, so of
 //! many workers at most one brings a job to its end, and a job that was canceled stays canceled.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{EndpointId, JobId, Uid};
@@ -56,7 +58,7 @@ pub struct Job {
     pub traceparent: Option<String>,
     /// Where it stands.
     pub state: State,
-    /// Everyone was told of that. Never set by whoever runs the job: its record tells that, see [`Job::told`].
+    /// Everyone was told of that, where it was not the reader of its record who changed it: see [`Job::told`].
     pub told: bool,
 }
 
@@ -179,6 +181,13 @@ pub struct Error {
     pub message: String,
 }
 
+impl Error {
+    /// An error with a `code` for programs and words for people.
+    pub fn new(code: &str, message: impl fmt::Display) -> Error {
+        Error { code: code.to_owned(), message: message.to_string() }
+    }
+}
+
 /// What trying to begin a job comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begin {
@@ -234,8 +243,7 @@ impl Job {
             State::Completed { .. } | State::Failed { .. } | State::Canceled { .. } => return Begin::Over,
         };
         if claims >= MAX_CLAIMS {
-            let message = format!("its worker died or was cut off {claims} times while it ran");
-            let error = Error { code: "worker_lost".to_owned(), message };
+            let error = Error::new("worker_lost", format_args!("its worker died or was cut off {claims} times while it ran"));
             return Begin::GiveUp(self.with(State::Failed { started, at: now, error }));
         }
         let claim = Claim { worker, number: claims + 1 };

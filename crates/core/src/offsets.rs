@@ -145,9 +145,9 @@ impl<I: Copy> Offsets<I> {
         self.unfinished.contains_key(&offset)
     }
 
-    /// How many offsets are read and not finished.
+    /// How many offsets this owner has read and not finished. What a former owner left counts once it is read again.
     pub fn unfinished(&self) -> usize {
-        self.unfinished.len()
+        self.unfinished.len() - self.left.len()
     }
 
     /// When the oldest of what `overdue` has not handed out was read.
@@ -210,6 +210,18 @@ mod tests {
         assert_eq!(offsets.progress().from, Offset(9));
         start(&mut offsets, 12, 20);
         assert_eq!((offsets.progress().from, offsets.unfinished()), (Offset(12), 1));
+    }
+
+    #[test]
+    fn what_a_former_owner_left_counts_once_it_is_read_again() {
+        let unfinished: Vec<Offset> = (0..100).map(Offset).collect();
+        let mut offsets = Offsets::new(&Progress { from: Offset(0), to: Offset(100), unfinished });
+        assert_eq!(offsets.unfinished(), 0);
+        start(&mut offsets, 0, 20);
+        start(&mut offsets, 3, 20);
+        assert_eq!((offsets.unfinished(), offsets.progress().unfinished.len()), (2, 98));
+        offsets.finish(Offset(3));
+        assert_eq!((offsets.unfinished(), offsets.progress().unfinished.len()), (1, 97));
     }
 
     #[test]

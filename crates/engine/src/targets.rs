@@ -91,7 +91,10 @@ pub(crate) async fn resolve(
     // One that came with a secret or headers of its own is kept, so that both stay out of records.
     let kept = match endpoint == EndpointId::of_url(tenant, url) {
         true => None,
-        false => directory.callback(tenant, endpoint).await?,
+        false => match directory.callback(tenant, endpoint).await? {
+            Some(kept) => Some(kept),
+            None => return Ok(None),
+        },
     };
     if let Some(own) = kept.as_ref().filter(|kept| kept.secret.is_given()) {
         return Ok(Some(own.clone()));

@@ -331,6 +331,9 @@ impl Work {
         for (kind, why) in JobKind::ALL.into_iter().filter_map(|kind| kinds.unavailable(kind).map(|why| (kind, why))) {
             tracing::warn!(kind = kind.name(), why, "jobs of this kind are neither taken nor done here");
         }
+        if config.backend == config::Backend::Cluster && config.server.public_url.is_empty() {
+            tracing::warn!("server.public_url is empty: links that callbacks carry lead to this process's own address");
+        }
         let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, kinds, config.public_url(address)));
         Ok(Some(Work { blobs, jobs }))
     }

@@ -9,7 +9,7 @@ use axum::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use postrider_backend::blobs::{BlobError, Blobs};
@@ -158,7 +158,12 @@ async fn serve(api: &Api, headers: &HeaderMap, source: Source, media_type: &str,
         _ if known => (StatusCode::NOT_MODIFIED, 0..0),
         None | Some(Asked::All) => (StatusCode::OK, 0..whole),
         Some(Asked::Part(part)) => (StatusCode::PARTIAL_CONTENT, part),
-        Some(Asked::Nothing) => return Err(Problem::new(Kind::Range, format!("it has {whole} bytes"))),
+        Some(Asked::Nothing) => {
+            let mut response = Problem::new(Kind::Range, format!("it has {whole} bytes")).into_response();
+            let bounds = HeaderValue::try_from(format!("bytes */{whole}")).expect("a number stands in a header");
+            response.headers_mut().insert(CONTENT_RANGE, bounds);
+            return Ok(response);
+        }
     };
     let mut response = Response::builder()
         .status(status)

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use postrider_backend::store::JobStatus;
 use postrider_core::job::JobKind;
-use postrider_ingest::jobs::{CancelError, JobReceipt, JobSubmission, Refused};
+use postrider_ingest::jobs::{CancelError, JobReceipt, JobSubmission, Kinds, Refused};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,6 +15,9 @@ use crate::body::{self, expect_json, json};
 use crate::events::receive::source;
 use crate::find::Id;
 use crate::problem::{Kind, Problem};
+
+/// A request of more bytes is read where that holds nobody up: the thread also delivers.
+const LARGE: usize = 128 << 10;
 
 /// What the sender of a job is told.
 #[derive(Serialize, ToSchema)]
@@ -53,7 +56,7 @@ pub(crate) struct JobCanceled {
     ),
 )]
 pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(&api, request, |bytes| JobSubmission::from_json(&api.jobs.kinds, bytes)).await
+    take(api, request, JobSubmission::from_json).await
 }
 
 /// Evaluate texts
@@ -70,7 +73,7 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     ),
 )]
 pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Evaluate, bytes)).await
+    take(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Evaluate, bytes)).await
 }
 
 /// Speak a text
@@ -87,10 +90,13 @@ pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result
     ),
 )]
 pub(crate) async fn tts(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(&api, request, |bytes| JobSubmission::flat(&api.jobs.kinds, JobKind::Tts, bytes)).await
+    take(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Tts, bytes)).await
 }
 
-async fn take(api: &Api, request: Request, read: impl FnOnce(&[u8]) -> Result<JobSubmission, Refused>) -> Result<Response, Problem> {
+/// How a request is read.
+type Read = fn(&Kinds, &[u8]) -> Result<JobSubmission, Refused>;
+
+async fn take(api: Api, request: Request, read: Read) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
     expect_json(&head.headers)?;
     let source = source(&head.headers)?;
@@ -98,8 +104,18 @@ async fn take(api: &Api, request: Request, read: impl FnOnce(&[u8]) -> Result<Jo
         let words = format!("more than {} jobs a second were submitted; wait a moment", api.limits.jobs_per_second);
         return Err(Problem::new(Kind::TooMany, words));
     }
-    let payload = body::read(api, &head.headers, body, api.limits.job_bytes).await?;
-    let submission = read(&payload.bytes)?;
+    let payload = body::read(&api, &head.headers, body, api.limits.job_bytes).await?;
+    let submission = match payload.bytes.len() > LARGE {
+        false => read(&api.jobs.kinds, &payload.bytes)?,
+        true => {
+            let (jobs, bytes) = (api.jobs.clone(), payload.bytes.clone());
+            let reading = tokio::task::spawn_blocking(move || read(&jobs.kinds, &bytes)).await;
+            reading.map_err(|error| {
+                tracing::error!(%error, "reading a job died");
+                Problem::new(Kind::Internal, "the request can't be read; the operator's log says more")
+            })??
+        }
+    };
     let JobReceipt { id, job } = api.jobs.submit(source, submission, &payload.bytes).await?;
     let accepted = JobAccepted {
         job_id: id.to_string(),

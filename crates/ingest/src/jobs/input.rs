@@ -1,10 +1,13 @@
 //! What the kinds of jobs are to be done with.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 use postrider_evaluate::{MAX_BYTES, Metric, Options, Pair, Stemming};
 use postrider_speech::{BadField, Format, Order, Request};
-use serde::Deserialize;
+use serde::de::{self, Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::kinds::Kinds;
 use crate::submission::{Invalid, Problem};
@@ -46,12 +49,13 @@ pub enum Detail {
 #[serde(deny_unknown_fields)]
 struct Raw<'a> {
     #[serde(default, borrow)]
-    pairs: Option<Vec<RawPair<'a>>>,
+    pairs: Option<List<RawPair<'a>, MAX_PAIRS>>,
     #[serde(default)]
-    candidates: Option<Vec<Cow<'a, str>>>,
+    candidates: Option<List<String, MAX_PAIRS>>,
     #[serde(default)]
-    references: Option<Vec<References<'a>>>,
-    metrics: Vec<Cow<'a, str>>,
+    references: Option<List<References, MAX_PAIRS>>,
+    #[serde(borrow)]
+    metrics: List<Cow<'a, str>, MAX_METRICS>,
     #[serde(default)]
     stemming: bool,
     #[serde(default)]
@@ -63,23 +67,63 @@ struct Raw<'a> {
 struct RawPair<'a> {
     #[serde(borrow)]
     candidate: Cow<'a, str>,
-    references: References<'a>,
+    references: References,
+}
+
+/// A list of at most `MOST`: it is refused where it grows longer, not once it fills the memory.
+struct List<T, const MOST: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T, MOST>, D::Error> {
+        deserializer.deserialize_seq(Bounded::<T, MOST>(PhantomData)).map(List)
+    }
+}
+
+struct Bounded<T, const MOST: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Bounded<T, MOST> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a list of at most {MOST}")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = sequence.next_element()? {
+            if items.len() == MOST {
+                return Err(A::Error::custom(format_args!("must be at most {MOST}")));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
 }
 
 /// One reference, or several.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "must be a text or a list of texts")]
-enum References<'a> {
-    One(#[serde(borrow)] Cow<'a, str>),
-    Many(Vec<Cow<'a, str>>),
+struct References(Vec<String>);
+
+impl<'de> Deserialize<'de> for References {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<References, D::Error> {
+        deserializer.deserialize_any(OneOrMany)
+    }
 }
 
-impl References<'_> {
-    fn into_texts(self) -> Vec<String> {
-        match self {
-            References::One(text) => vec![text.into_owned()],
-            References::Many(texts) => texts.into_iter().map(Cow::into_owned).collect(),
-        }
+struct OneOrMany;
+
+impl<'de> Visitor<'de> for OneOrMany {
+    type Value = References;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a text or a list of at most {MAX_REFERENCES} texts")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<References, E> {
+        Ok(References(vec![text.to_owned()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, sequence: A) -> Result<References, A::Error> {
+        Bounded::<String, MAX_REFERENCES>(PhantomData).visit_seq(sequence).map(References)
     }
 }
 
@@ -88,15 +132,18 @@ impl EvaluateInput {
     pub fn from_json(bytes: &[u8]) -> Result<EvaluateInput, Invalid> {
         let raw: Raw<'_> = Invalid::from_json(bytes)?;
         let mut problems = Vec::new();
-        let metrics = metrics(&raw.metrics, &mut problems);
+        let metrics = metrics(&raw.metrics.0, &mut problems);
         let pairs: Vec<Pair> = match (raw.pairs, raw.candidates, raw.references) {
-            (Some(pairs), None, None) => pairs.into_iter().map(|RawPair { candidate, references }| pair(candidate, references)).collect(),
-            (None, Some(candidates), Some(references)) => {
+            (Some(List(pairs)), None, None) => {
+                let pair = |RawPair { candidate, references }| Pair { candidate: candidate.into_owned(), references: references.0 };
+                pairs.into_iter().map(pair).collect()
+            }
+            (None, Some(List(candidates)), Some(List(references))) => {
                 if candidates.len() != references.len() {
                     let (texts, given) = (candidates.len(), references.len());
                     problems.push(Problem::new("references", format!("must be as many as there are candidates: {texts}, not {given}")));
                 }
-                candidates.into_iter().zip(references).map(|(candidate, references)| pair(candidate, references)).collect()
+                candidates.into_iter().zip(references).map(|(candidate, References(references))| Pair { candidate, references }).collect()
             }
             _other => {
                 problems.push(Problem::new("pairs", "must be given, or else `candidates` with `references`"));
@@ -169,12 +216,8 @@ impl TtsInput {
     }
 }
 
-fn pair(candidate: Cow<'_, str>, references: References<'_>) -> Pair {
-    Pair { candidate: candidate.into_owned(), references: references.into_texts() }
-}
-
 fn metrics(names: &[Cow<'_, str>], problems: &mut Vec<Problem>) -> Vec<Metric> {
-    if names.is_empty() || names.len() > MAX_METRICS {
+    if names.is_empty() {
         problems.push(Problem::new("metrics", format!("must name 1 to {MAX_METRICS} of {}", Metric::KNOWN.join(", "))));
         return Vec::new();
     }
@@ -189,15 +232,14 @@ fn metrics(names: &[Cow<'_, str>], problems: &mut Vec<Problem>) -> Vec<Metric> {
 }
 
 fn check_pairs(pairs: &[Pair], problems: &mut Vec<Problem>) {
-    if pairs.is_empty() || pairs.len() > MAX_PAIRS {
-        problems.push(Problem::new("pairs", format!("must be 1 to {MAX_PAIRS}, not {}", pairs.len())));
+    if pairs.is_empty() {
+        problems.push(Problem::new("pairs", format!("must be 1 to {MAX_PAIRS}, not none")));
         return;
     }
     let wrong = pairs.iter().enumerate().filter_map(|(index, pair)| {
         let longest = pair.references.iter().chain([&pair.candidate]).map(String::len).max().unwrap_or_default();
         let words = match pair.references.len() {
             0 => "must have at least one reference".to_owned(),
-            count if count > MAX_REFERENCES => format!("must have at most {MAX_REFERENCES} references, not {count}"),
             _ if longest > MAX_BYTES => format!("has a text of {longest} bytes; the most is {MAX_BYTES}"),
             _ => return None,
         };
@@ -244,6 +286,9 @@ mod tests {
         assert_eq!(fields(r#"{"pairs":[{"candidate":"a","references":7}],"metrics":["f1"]}"#), ["pairs[0].references"]);
         assert_eq!(fields(r#"{"pairs":[{"candidate":"a"}],"metrics":["f1"]}"#), ["references"]);
         let many = format!(r#"{{"candidates":[{0}"a"],"references":[{0}"a"],"metrics":["bleu"]}}"#, r#""a","#.repeat(MAX_PAIRS));
-        assert_eq!(wrong(&many)[0].0, "pairs");
+        assert_eq!(wrong(&many), [("candidates".to_owned(), format!("must be at most {MAX_PAIRS}"))]);
+        let many =
+            format!(r#"{{"pairs":[{{"candidate":"a","references":[{}"a"]}}],"metrics":["bleu"]}}"#, r#""a","#.repeat(MAX_REFERENCES));
+        assert_eq!(fields(&many), ["pairs[0].references"]);
     }
 }

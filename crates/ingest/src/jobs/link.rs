@@ -10,6 +10,8 @@ use postrider_core::time::{Millis, Time};
 /// How long a link holds; what it leads to may be gone before.
 const LINK_LIFE: Millis = Millis::from_secs(7 * 86_400);
 
+/// How far ahead another process's clock may be.
+const CLOCKS: Millis = Millis::from_secs(600);
 const SCHEME: &str = "sha256=";
 
 /// Leave to download what a job made, signed with a secret of its tenant. Shown as the query of the link.
@@ -48,7 +50,12 @@ impl<'a> Link<'a> {
         if !secrets.into_iter().any(|secret| verify_plain(secret, text.as_bytes(), &signature).is_ok()) {
             return Err(LinkError::Forged);
         }
-        if now.0 / 1000 > self.expires { Err(LinkError::Expired) } else { Ok(()) }
+        // Who has the secret can sign any time; we never sign one that lies further ahead.
+        match self.expires {
+            expires if now.0 / 1000 > expires => Err(LinkError::Expired),
+            expires if expires > (now + LINK_LIFE + CLOCKS).0 / 1000 => Err(LinkError::Forged),
+            _fine => Ok(()),
+        }
     }
 }
 
@@ -86,8 +93,9 @@ mod tests {
             Link { tenant: "a", ..link.clone() }.check([&secret], job, now),
             Link { expires: link.expires + 1, ..link.clone() }.check([&secret], job, now),
             Link { signature: String::new(), ..link.clone() }.check([&secret], job, now),
+            Link::new(&secret, "a b", job, now + LINK_LIFE).check([&secret], job, now),
         ];
-        assert_eq!(forged, [Err(LinkError::Forged); 5]);
+        assert_eq!(forged, [Err(LinkError::Forged); 6]);
         assert!(link.to_string().starts_with("tenant=a+b&expires=605800&signature="), "{link}");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use postrider_core::job::{Callback, JobKind};
 use postrider_core::secret::{MAX_SECRET, Secret};
 use postrider_egress::wrong_headers;
-use serde::Deserialize;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::input::{EvaluateInput, TtsInput};
@@ -16,8 +18,11 @@ use crate::submission::{Invalid, MAX_URLS, Problem, wrong_metadata};
 /// The highest priority; jobs without one have the middle.
 const MAX_PRIORITY: u8 = 9;
 const MIDDLE: u8 = 5;
-/// Members that `include` or `exclude` may name.
+/// Members that `include` or `exclude` may name, and the longest name of one in bytes.
 const MAX_MEMBERS: usize = 32;
+const MAX_MEMBER: usize = 64;
+/// Unknown members that are named; of the others the same would be said.
+const MAX_UNKNOWN: usize = 20;
 
 /// A job that can be done, but for what only doing it shows.
 #[derive(Clone, Debug)]
@@ -84,17 +89,47 @@ struct Payload {
     exclude: Option<Vec<String>>,
 }
 
+/// The members of an object, none of them twice.
+struct Members<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'a>, D::Error> {
+        deserializer.deserialize_map(Once)
+    }
+}
+
+struct Once;
+
+impl<'de> Visitor<'de> for Once {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<Cow<'de, str>, &'de RawValue>()? {
+            if members.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("`{}` is given twice", shortened(&name))));
+            }
+            members.insert(name, value);
+        }
+        Ok(Members(members))
+    }
+}
+
 /// The members that are not the kind's own.
 const BESIDE: [&str; 5] = ["webhook_url", "webhook_urls", "webhook", "priority", "metadata"];
 
 impl JobSubmission {
     /// Reads and checks `{kind, input, …}`.
     pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<JobSubmission, Refused> {
-        let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
+        let Members(mut members) = Invalid::from_json(bytes)?;
         let beside = split(&mut members);
         let (kind, input) = (members.remove("kind"), members.remove("input"));
         let mut problems: Vec<Problem> =
-            members.keys().map(|name| Problem::new(shortened(name), "is not a field of this request")).collect();
+            members.keys().take(MAX_UNKNOWN).map(|name| Problem::new(shortened(name), "is not a field of this request")).collect();
         let kind = match kind.map(|kind| serde_json::from_str::<&str>(kind.get())) {
             Some(Ok(name)) => {
                 JobKind::named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), names()))
@@ -115,7 +150,7 @@ impl JobSubmission {
 
     /// Reads and checks a job of `kind` whose input stands beside what else is said of it, in one object.
     pub fn flat(kinds: &Kinds, kind: JobKind, bytes: &[u8]) -> Result<JobSubmission, Refused> {
-        let mut members: BTreeMap<Cow<'_, str>, &RawValue> = Invalid::from_json(bytes)?;
+        let Members(mut members) = Invalid::from_json(bytes)?;
         let beside = split(&mut members);
         let input = serde_json::to_string(&members).map_err(|error| Invalid::Syntax(error.to_string()))?;
         finish(kinds, kind, input, beside, "", Vec::new())
@@ -169,6 +204,10 @@ fn finish(
 fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
     let one = beside.webhook_url.iter().map(|url| ("webhook_url".to_owned(), url));
     let many = beside.webhook_urls.iter().flatten().enumerate().map(|(i, url)| (format!("webhook_urls.{i}"), url));
+    if one.clone().count() + many.clone().count() > MAX_URLS {
+        problems.push(Problem::new("webhook_urls", format!("must name at most {MAX_URLS} URLs")));
+        return Callback::default();
+    }
     let mut urls: Vec<String> = Vec::new();
     for (field, url) in one.chain(many) {
         if let Err(error) = postrider_egress::check_url(url) {
@@ -177,15 +216,12 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
             urls.push(url.clone().into_owned());
         }
     }
-    if urls.len() > MAX_URLS {
-        problems.push(Problem::new("webhook_urls", format!("must name at most {MAX_URLS} URLs")));
-    }
     let payload = beside.webhook.as_ref().and_then(|webhook| webhook.payload.as_ref());
     let include = payload.and_then(|payload| payload.include.clone());
     let exclude = payload.and_then(|payload| payload.exclude.clone()).unwrap_or_default();
     for (field, members) in [("webhook.payload.include", include.as_deref().unwrap_or_default()), ("webhook.payload.exclude", &exclude)] {
-        if members.len() > MAX_MEMBERS {
-            problems.push(Problem::new(field, format!("must name at most {MAX_MEMBERS} members")));
+        if members.len() > MAX_MEMBERS || members.iter().any(|member| member.len() > MAX_MEMBER) {
+            problems.push(Problem::new(field, format!("must name at most {MAX_MEMBERS} members of at most {MAX_MEMBER} bytes")));
         }
     }
     Callback { urls, endpoints: Vec::new(), include, exclude }
@@ -279,6 +315,12 @@ mod tests {
             wrong(JobSubmission::flat(&none(), JobKind::Evaluate, br#"{"metrics":["bleu"],"webhook_url":7}"#)),
             ["pairs", "webhook_url"]
         );
+        let twice = br#"{"kind":"evaluate","input":{},"webhook_url":"https://a/","webhook_url":"https://b/"}"#;
+        let twice = JobSubmission::from_json(&none(), twice).expect_err("it is ambiguous").to_string();
+        assert!(twice.contains("`webhook_url` is given twice"), "{twice}");
+        let urls: Vec<String> = (0..100_000).map(|n| format!("https://a/{n}")).collect();
+        let many = json!({"candidates": ["a"], "references": ["b"], "metrics": ["f1"], "webhook_urls": urls}).to_string();
+        assert_eq!(wrong(JobSubmission::flat(&none(), JobKind::Evaluate, many.as_bytes())), ["webhook_urls"]);
         assert!(matches!(JobSubmission::from_json(&none(), b"\xff"), Err(Refused::Invalid(Invalid::Syntax(_)))));
         let speech = JobSubmission::from_json(&none(), br#"{"kind":"tts","input":{"text":"a","language":"om"}}"#);
         assert!(matches!(&speech, Err(Refused::Unavailable(why)) if why == "install it"), "{speech:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use postrider_backend::blobs::Blobs;
@@ -24,6 +25,8 @@ use crate::ingest::{Ingest, IngestError, Source};
 
 /// An input of more bytes lies among the blobs.
 const INLINE_INPUT: usize = 256 << 10;
+/// A row that comes so much later than its record, as after this process was frozen, may come too late.
+const PROMPT: Duration = Duration::from_secs(20);
 /// How often a change that others get ahead of is tried.
 const TRIES: usize = 16;
 
@@ -99,7 +102,8 @@ impl Jobs {
                 Claim::New => {}
                 Claim::Same { event } => {
                     id = JobId(event);
-                    if let Some(job) = self.store().job(source.tenant, id).await? {
+                    // One that nobody has begun may have lost its record; another does no harm.
+                    if let Some(job) = self.store().job(source.tenant, id).await?.filter(|job| job.version > 0) {
                         return Ok(JobReceipt { id, job });
                     }
                 }
@@ -117,7 +121,7 @@ impl Jobs {
             priority,
             traceparent: source.traceparent.map(str::to_owned),
             state: State::Pending { claims: 0 },
-            told: true,
+            told: false,
         };
         let large = (input.len() > INLINE_INPUT).then(|| input_name(id));
         if let Some(name) = &large {
@@ -131,12 +135,17 @@ impl Jobs {
             payload: if large.is_some() { Bytes::new() } else { input },
             failure: None,
         };
+        let appended = Instant::now();
         // What is told first is that the job waits, and it does once it has a row; whoever hears of it before will find it.
         let mut records = vec![record];
-        records.extend(self.news(source.tenant, id, &job, now).await?);
-        self.ingest.log.append(records).await?;
+        records.extend(self.news(source.tenant, id, &job).await?);
+        self.ingest.log.append(records.clone()).await?;
         let write = JobWrite { tenant: source.tenant.into(), id, job: job.clone() };
         self.store().write(vec![Write::Job(write)]).await?;
+        if appended.elapsed() > PROMPT {
+            // Whoever read the record may have given the job up by now.
+            self.ingest.log.append(records).await?;
+        }
         Ok(JobReceipt { id, job })
     }
 

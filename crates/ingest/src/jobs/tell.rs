@@ -1,6 +1,7 @@
 //! What is told of a job: to endpoints that want events of jobs, and to the URLs that came with it.
 
 use bytes::Bytes;
+use postrider_backend::blobs::BlobError;
 use postrider_backend::log::{Append, Topic};
 use postrider_backend::store::JobStatus;
 use postrider_core::id::{DeliveryId, JobId};
@@ -22,24 +23,26 @@ pub const INLINE_RESULT: u64 = 256 << 10;
 impl Jobs {
     /// Makes durable what is to be told of the job's present state. Who tells the same state again tells it under the same ids.
     pub async fn tell(&self, tenant: &str, id: JobId, job: &Job) -> Result<(), IngestError> {
-        let records = self.news(tenant, id, job, since(id, job)).await?;
+        let records = self.news(tenant, id, job).await?;
         self.ingest.log.append(records).await?;
         Ok(())
     }
 
     /// As [`Jobs::tell`] for a job that has come further at `now`.
     pub async fn tell_progress(&self, tenant: &str, id: JobId, job: &Job, now: Time) -> Result<(), IngestError> {
-        let news = self.event(tenant, id, job, "job.progress", now).await?;
+        let flat = self.flat(tenant, id, job).await?;
+        let news = self.event(tenant, id, job, "job.progress", now, &flat).await?;
         self.ingest.log.append(news).await?;
         Ok(())
     }
 
-    /// The records that tell of the job's state, which it has had since `at`.
-    pub(super) async fn news(&self, tenant: &str, id: JobId, job: &Job, at: Time) -> Result<Vec<Append>, IngestError> {
-        let kind = format!("job.{}", JobStatus::of(job).name());
-        let mut records = self.event(tenant, id, job, &kind, at).await?;
+    /// The records that tell of the job's state.
+    pub(super) async fn news(&self, tenant: &str, id: JobId, job: &Job) -> Result<Vec<Append>, IngestError> {
+        let (kind, at) = (format!("job.{}", JobStatus::of(job).name()), since(id, job));
+        let flat = self.flat(tenant, id, job).await?;
+        let mut records = self.event(tenant, id, job, &kind, at, &flat).await?;
         if job.is_over() && !job.callback.urls.is_empty() {
-            let body = self.flat(tenant, id, job).await?.chosen(&job.callback).to_json();
+            let body = flat.chosen(&job.callback).to_json();
             let event = EventEnvelope {
                 tenant,
                 event: event_number(id, job.version, at, Telling::Callback),
@@ -59,8 +62,8 @@ impl Jobs {
     }
 
     /// An event of type `kind` about the job, to every endpoint that wants such.
-    async fn event(&self, tenant: &str, id: JobId, job: &Job, kind: &str, at: Time) -> Result<Vec<Append>, IngestError> {
-        let data = self.flat(tenant, id, job).await?.to_json();
+    async fn event(&self, tenant: &str, id: JobId, job: &Job, kind: &str, at: Time, flat: &Flat) -> Result<Vec<Append>, IngestError> {
+        let data = flat.to_json();
         let key = id.to_string();
         let submission = Submission {
             kind: kind.into(),
@@ -92,7 +95,15 @@ impl Jobs {
             None => None,
             Some(Stored::Inline(json)) => Some(Bytes::from(json.clone())),
             Some(Stored::Blob { bytes, .. }) if *bytes > INLINE_RESULT => None,
-            Some(Stored::Blob { name, .. }) => Some(self.blobs.get(name).await?),
+            Some(Stored::Blob { name, .. }) => match self.blobs.get(name).await {
+                Ok(json) => Some(json),
+                // It will not come back: what is left is told, rather than nothing for ever.
+                Err(error @ (BlobError::Missing { .. } | BlobError::Invalid { .. })) => {
+                    tracing::error!(%error, job = %id, "a job's result is gone, and its end is told without");
+                    None
+                }
+                Err(error @ BlobError::Unavailable(_)) => return Err(error.into()),
+            },
         };
         let result = result.and_then(|json| serde_json::from_slice(&json).ok());
         let link = if has_file(output) { Some(self.link(tenant, id).await?) } else { None };

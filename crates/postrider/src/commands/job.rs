@@ -73,7 +73,7 @@ enum Action {
 /// What `job submit` takes.
 #[derive(clap::Args)]
 struct Submit {
-    /// What sort of work: evaluate.
+    /// What sort of work: evaluate or tts.
     kind: String,
     /// What it is to be done with: JSON, `@FILE`, or `-` for standard input.
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
@@ -205,6 +205,7 @@ async fn download(client: &Client, id: &str, to: Option<&Path>, json: bool) -> R
     let ending = match response.headers().get("content-type").and_then(|given| given.to_str().ok()) {
         Some("application/json") => "json",
         Some("audio/wav") => "wav",
+        Some("audio/ogg") => "ogg",
         Some(_) | None => "bin",
     };
     let to = to.map_or_else(|| PathBuf::from(format!("{id}.{ending}")), Path::to_owned);

@@ -195,6 +195,24 @@ async fn kills_in_the_middle_of_jobs_end_every_job_once() {
 }
 
 #[tokio::test]
+async fn a_worker_that_comes_back_to_more_than_it_may_hold_goes_on() {
+    let mut server = Server::at(Home::new(&format!("{SETTINGS}[data]\npartitions = 1\n"))).await;
+    let receiver = Receiver::answering(200).await;
+    let mut jobs = vec![submit(&server.api, evaluation(1500, &receiver)).await];
+    for _ in 0..200 {
+        jobs.push(submit(&server.api, evaluation(20, &receiver)).await);
+    }
+    receiver.wait_until(20).await; // what it has read by now is more than a worker holds
+    server.process.kill();
+    server.restart().await;
+    server.stop().await;
+    server.restart().await;
+    eventually("a call for every job", async || (calls(&receiver).len() == jobs.len()).then_some(())).await;
+    let ended = calls(&receiver);
+    assert!(jobs.iter().all(|job| ended[job].iter().all(|got| got.json()["status"] == "completed")));
+}
+
+#[tokio::test]
 async fn orderly_ends_cost_a_job_nothing_but_time() {
     let mut server = Server::at(Home::new(&format!("{SETTINGS}[server]\ndrain_seconds = 0\n"))).await;
     let receiver = Receiver::answering(200).await;

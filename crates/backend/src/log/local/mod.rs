@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use postrider_core::job::JobKind;
 use postrider_core::offsets::Offset;
 use postrider_core::partition::Partition;
 use postrider_core::time::Millis;
@@ -69,7 +70,10 @@ impl Default for Options {
             partitions: 16,
             segment_bytes: 64 << 20,
             retention: Millis::from_secs(30 * 24 * 3600),
-            groups: vec![(Group::Router, Topic::Events), (Group::Deliver, Topic::Deliveries)],
+            groups: [(Group::Router, Topic::Events), (Group::Deliver, Topic::Deliveries)]
+                .into_iter()
+                .chain(JobKind::ALL.map(|kind| (Group::Compute, Topic::Jobs(kind))))
+                .collect(),
             tail_bytes: 8 << 20,
             queue_bytes: 32 << 20,
             append_timeout: Millis::from_secs(5),

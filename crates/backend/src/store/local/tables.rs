@@ -32,6 +32,9 @@ const TABLE: u64 = 8 * MIB;
 const MERGED: u8 = 8;
 const OPEN_FILES: usize = 256;
 
+/// Longest between a job's making and its last change for which its row is kept as long as it should be.
+const JOB_SLACK: Millis = Millis(2 * DAY.0);
+
 const HOUR: Millis = Millis::from_secs(3600);
 const DAY: Millis = Millis::from_secs(86_400);
 
@@ -94,7 +97,8 @@ impl Tables {
 
     /// Drops the buckets whose rows are all older than the retention, and says how many.
     pub(super) fn expire(&self, now: Time) -> fjall::Result<usize> {
-        let jobs = self.jobs.expire(now - self.job_retention)?;
+        // Jobs lie in the bucket of the day they were made, and are kept from their last change on.
+        let jobs = self.jobs.expire(now - self.job_retention - JOB_SLACK)?;
         Ok(self.rows.expire(now - self.retention)? + self.claims.expire(now - CLAIM_TTL)? + jobs)
     }
 
