@@ -105,7 +105,11 @@ async fn an_idempotency_key_gives_one_job() {
     let (one, two) = (ok(send(pairs(1)).await, 202).await, ok(send(pairs(1)).await, 202).await);
     assert_eq!(one["job_id"], two["job_id"]);
     problem(send(pairs(2)).await, 422).await;
-    assert_eq!(world.records(Topic::Jobs(JobKind::Evaluate)).await.len(), 1);
+    // A repeat of a job that nobody has begun wakes workers again; it is the same job.
+    let records = world.records(Topic::Jobs(JobKind::Evaluate)).await;
+    assert!(records.iter().all(|record| JobEnvelope::decode(&record.meta).unwrap().job.to_string() == one["job_id"]));
+    let list = ok(world.get("/v1/jobs").send().await.unwrap(), 200).await;
+    assert_eq!(list["jobs"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
