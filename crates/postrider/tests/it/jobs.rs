@@ -184,14 +184,14 @@ async fn kills_in_the_middle_of_jobs_end_every_job_once() {
     let receiver = Receiver::answering(200).await;
     let mut jobs = Vec::new();
     for _ in 0..12 {
-        jobs.push(submit(&server.api, evaluation(1500, &receiver)).await);
+        jobs.push(submit(&server.api, evaluation(700, &receiver)).await);
     }
     for _ in 0..2 {
         eventually("a running job", async || is_running(&server.api).await.then_some(())).await;
         server.process.kill();
         server.restart().await;
     }
-    assert_all_ended(&server.api, &receiver, &jobs, 1500).await;
+    assert_all_ended(&server.api, &receiver, &jobs, 700).await;
 }
 
 #[tokio::test]
@@ -216,14 +216,14 @@ async fn a_worker_that_comes_back_to_more_than_it_may_hold_goes_on() {
 async fn orderly_ends_cost_a_job_nothing_but_time() {
     let mut server = Server::at(Home::new(&format!("{SETTINGS}[server]\ndrain_seconds = 0\n"))).await;
     let receiver = Receiver::answering(200).await;
-    let job = submit(&server.api, evaluation(3000, &receiver)).await;
+    let job = submit(&server.api, evaluation(2000, &receiver)).await;
     // More often than a job is begun whose workers die.
     for _ in 0..4 {
         eventually("a running job", async || is_running(&server.api).await.then_some(())).await;
         server.stop().await;
         server.restart().await;
     }
-    assert_all_ended(&server.api, &receiver, &[job], 3000).await;
+    assert_all_ended(&server.api, &receiver, &[job], 2000).await;
 }
 
 #[tokio::test]

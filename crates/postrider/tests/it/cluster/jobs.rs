@@ -17,7 +17,7 @@ async fn workers_that_are_killed_or_end_leave_every_job_with_one_end() {
     let api = front.api();
     let mut jobs = Vec::new();
     for _ in 0..16 {
-        jobs.push(submit(&api, evaluation(800, &receiver)).await);
+        jobs.push(submit(&api, evaluation(300, &receiver)).await);
     }
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     first.process.kill();
@@ -27,7 +27,7 @@ async fn workers_that_are_killed_or_end_leave_every_job_with_one_end() {
     cluster.restart(&mut second).await;
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     second.process.kill();
-    assert_all_ended(&api, &receiver, &jobs, 800).await;
+    assert_all_ended(&api, &receiver, &jobs, 300).await;
 }
 
 #[tokio::test]
@@ -39,17 +39,17 @@ async fn a_worker_that_was_frozen_ends_no_job_that_another_has_taken_over() {
     let api = front.api();
     let mut jobs = Vec::new();
     for _ in 0..4 {
-        jobs.push(submit(&api, evaluation(3000, &receiver)).await);
+        jobs.push(submit(&api, evaluation(1000, &receiver)).await);
     }
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     first.freeze();
     let second = cluster.start("compute").await;
-    assert_all_ended(&api, &receiver, &jobs, 3000).await;
+    assert_all_ended(&api, &receiver, &jobs, 1000).await;
     first.thaw();
     // It finds out that its jobs are others' by now, and does new ones.
     let more = vec![submit(&api, evaluation(10, &receiver)).await];
     assert_all_ended(&api, &receiver, &more, 10).await;
-    assert_all_ended(&api, &receiver, &jobs, 3000).await;
+    assert_all_ended(&api, &receiver, &jobs, 1000).await;
     drop(second);
 }
 
