@@ -204,7 +204,8 @@ impl Directory {
     pub async fn keep_callback(&self, endpoint: Endpoint) -> Result<(), StoreError> {
         let (tenant, id) = (endpoint.tenant.clone(), endpoint.id);
         if self.callback(&tenant, id).await?.is_none() {
-            self.inner.store.put_object(ObjectKind::Callback, &tenant, &id.to_string(), encode(&endpoint)).await?;
+            // Another process may have been first, with the same.
+            self.inner.store.swap_object(ObjectKind::Callback, &tenant, &id.to_string(), None, Some(encode(&endpoint))).await?;
             self.inner.callbacks.insert(Key { tenant: tenant.into(), id }, Arc::new(endpoint));
         }
         Ok(())

@@ -71,7 +71,7 @@ struct RawPair<'a> {
 }
 
 /// A list of at most `MOST`: it is refused where it grows longer, not once it fills the memory.
-struct List<T, const MOST: usize>(Vec<T>);
+pub(super) struct List<T, const MOST: usize>(pub(super) Vec<T>);
 
 impl<'de, T: Deserialize<'de>, const MOST: usize> Deserialize<'de> for List<T, MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<List<T, MOST>, D::Error> {

@@ -11,7 +11,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::input::{EvaluateInput, TtsInput};
+use super::input::{EvaluateInput, List, TtsInput};
 use super::kinds::Kinds;
 use crate::submission::{Invalid, MAX_URLS, Problem, wrong_metadata};
 
@@ -60,7 +60,7 @@ struct Beside<'a> {
     #[serde(default, borrow)]
     webhook_url: Option<Cow<'a, str>>,
     #[serde(default)]
-    webhook_urls: Option<Vec<Cow<'a, str>>>,
+    webhook_urls: Option<List<String, MAX_URLS>>,
     #[serde(default)]
     webhook: Option<Webhook>,
     #[serde(default)]
@@ -84,9 +84,9 @@ struct Webhook {
 #[serde(deny_unknown_fields)]
 struct Payload {
     #[serde(default)]
-    include: Option<Vec<String>>,
+    include: Option<List<String, MAX_MEMBERS>>,
     #[serde(default)]
-    exclude: Option<Vec<String>>,
+    exclude: Option<List<String, MAX_MEMBERS>>,
 }
 
 /// The members of an object, none of them twice.
@@ -202,8 +202,9 @@ fn finish(
 }
 
 fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
-    let one = beside.webhook_url.iter().map(|url| ("webhook_url".to_owned(), url));
-    let many = beside.webhook_urls.iter().flatten().enumerate().map(|(i, url)| (format!("webhook_urls.{i}"), url));
+    let listed = beside.webhook_urls.iter().flat_map(|List(urls)| urls);
+    let one = beside.webhook_url.iter().map(|url| ("webhook_url".to_owned(), url.as_ref()));
+    let many = listed.enumerate().map(|(i, url)| (format!("webhook_urls.{i}"), url.as_str()));
     if one.clone().count() + many.clone().count() > MAX_URLS {
         problems.push(Problem::new("webhook_urls", format!("must name at most {MAX_URLS} URLs")));
         return Callback::default();
@@ -213,15 +214,15 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
         if let Err(error) = postrider_egress::check_url(url) {
             problems.push(Problem::new(field, error.to_string()));
         } else if !urls.iter().any(|known| known == url) {
-            urls.push(url.clone().into_owned());
+            urls.push(url.to_owned());
         }
     }
     let payload = beside.webhook.as_ref().and_then(|webhook| webhook.payload.as_ref());
-    let include = payload.and_then(|payload| payload.include.clone());
-    let exclude = payload.and_then(|payload| payload.exclude.clone()).unwrap_or_default();
+    let include = payload.and_then(|payload| payload.include.as_ref()).map(|List(members)| members.clone());
+    let exclude = payload.and_then(|payload| payload.exclude.as_ref()).map(|List(members)| members.clone()).unwrap_or_default();
     for (field, members) in [("webhook.payload.include", include.as_deref().unwrap_or_default()), ("webhook.payload.exclude", &exclude)] {
-        if members.len() > MAX_MEMBERS || members.iter().any(|member| member.len() > MAX_MEMBER) {
-            problems.push(Problem::new(field, format!("must name at most {MAX_MEMBERS} members of at most {MAX_MEMBER} bytes")));
+        if members.iter().any(|member| member.len() > MAX_MEMBER) {
+            problems.push(Problem::new(field, format!("must name members of at most {MAX_MEMBER} bytes")));
         }
     }
     Callback { urls, endpoints: Vec::new(), include, exclude }
