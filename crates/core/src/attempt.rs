@@ -60,6 +60,21 @@ pub enum Failure {
     Protocol,
 }
 
+impl Failure {
+    /// As metrics, logs and spans call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Timeout => "timeout",
+            Failure::Dns => "dns",
+            Failure::Connect => "connect",
+            Failure::Tls => "tls",
+            Failure::Closed => "closed",
+            Failure::Forbidden => "forbidden",
+            Failure::Protocol => "protocol",
+        }
+    }
+}
+
 impl Answer {
     /// 2xx, and nothing else (Standard Webhooks 1.0.0).
     pub fn is_success(&self) -> bool {
@@ -71,10 +86,11 @@ impl Answer {
         matches!(self, Answer::Status { code: 410, .. })
     }
 
-    /// Whether the receiver seems to have more work than it can bear: time-outs, 429 and 5xx.
+    /// Whether the receiver seems to have more work than it can bear: time-outs, 429, 502, 503 and 504. Not 500: that is about
+    /// the one request, and one in a thousand of them would keep a busy receiver at half of what it can bear.
     pub fn is_overload(&self) -> bool {
         match self {
-            Answer::Status { code, .. } => *code == 429 || *code >= 500,
+            Answer::Status { code, .. } => matches!(code, 429 | 502..=504),
             Answer::Failed { failure, .. } => *failure == Failure::Timeout,
         }
     }

@@ -49,6 +49,39 @@ pub enum State {
     },
 }
 
+/// A [`State`] without its particulars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As [`State::Closed`].
+    Closed,
+    /// As [`State::Open`].
+    Open,
+    /// As [`State::HalfOpen`].
+    HalfOpen,
+}
+
+/// How many breakers, or changes of breakers, by standing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// Closed ones.
+    pub closed: usize,
+    /// Open ones.
+    pub open: usize,
+    /// Half open ones.
+    pub half_open: usize,
+}
+
+impl Standings {
+    /// Counts one more.
+    pub fn count(&mut self, standing: Standing) {
+        match standing {
+            Standing::Closed => self.closed += 1,
+            Standing::Open => self.open += 1,
+            Standing::HalfOpen => self.half_open += 1,
+        }
+    }
+}
+
 /// What a breaker says about sending now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -69,6 +102,15 @@ impl Breaker {
     /// Where it stands.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        match self.state {
+            State::Closed => Standing::Closed,
+            State::Open { .. } => Standing::Open,
+            State::HalfOpen { .. } => Standing::HalfOpen,
+        }
     }
 
     /// Whether attempts flow freely.

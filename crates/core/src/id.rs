@@ -53,14 +53,21 @@ impl EndpointId {
 }
 
 impl EndpointId {
-    /// The endpoint of a URL that came with a secret or headers of its own: all the same give the same id.
-    pub fn of_callback(tenant: &str, url: &str, secret: Option<&str>, headers: &BTreeMap<String, String>) -> EndpointId {
+    /// The endpoint of a URL that came with a secret, headers or a time-out (seconds) of its own: all the same give the same id.
+    pub fn of_callback(
+        tenant: &str,
+        url: &str,
+        secret: Option<&str>,
+        headers: &BTreeMap<String, String>,
+        timeout: Option<u32>,
+    ) -> EndpointId {
         let named = headers.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
         let parts = [tenant, url, if secret.is_some() { "secret" } else { "" }, secret.unwrap_or_default()];
         let mut text = String::from("callback");
         for part in parts.into_iter().chain(named) {
             text.push_str(&format!(" {}:{part}", part.len()));
         }
+        text.extend(timeout.map(|seconds| format!(" {seconds} s")));
         EndpointId::of_url(tenant, &text)
     }
 }
@@ -77,6 +84,82 @@ pub struct DeliveryId {
 /// A job.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub Uid);
+
+/// A batch: a job under the name that OpenAI's clients know it by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchId(pub JobId);
+
+/// A file. What it is for is part of its id, so that a list of files can be narrowed by their names alone; and the files that
+/// a job makes have ids that follow from the job's.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// When it was made, or the job that made it, and a number of its own.
+    pub number: Uid,
+    /// What it is for.
+    pub purpose: FilePurpose,
+}
+
+/// What a file is for, by OpenAI's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FilePurpose {
+    /// Read by assistants.
+    Assistants,
+    /// The input of a batch.
+    Batch,
+    /// What a batch was answered.
+    BatchOutput,
+    /// The lines of a batch that failed.
+    BatchErrors,
+    /// Evaluation data.
+    Evals,
+    /// Training data.
+    FineTune,
+    /// Anything.
+    UserData,
+    /// Pictures.
+    Vision,
+}
+
+impl FilePurpose {
+    /// Every purpose.
+    pub const ALL: [FilePurpose; 8] = [
+        FilePurpose::Assistants,
+        FilePurpose::Batch,
+        FilePurpose::BatchOutput,
+        FilePurpose::BatchErrors,
+        FilePurpose::Evals,
+        FilePurpose::FineTune,
+        FilePurpose::UserData,
+        FilePurpose::Vision,
+    ];
+
+    /// As requests and answers call it; both sorts of files that a batch makes have one name.
+    pub fn name(self) -> &'static str {
+        match self {
+            FilePurpose::Assistants => "assistants",
+            FilePurpose::Batch => "batch",
+            FilePurpose::BatchOutput | FilePurpose::BatchErrors => "batch_output",
+            FilePurpose::Evals => "evals",
+            FilePurpose::FineTune => "fine-tune",
+            FilePurpose::UserData => "user_data",
+            FilePurpose::Vision => "vision",
+        }
+    }
+
+    /// Its letter in a file's id.
+    fn letter(self) -> char {
+        match self {
+            FilePurpose::Assistants => 'a',
+            FilePurpose::Batch => 'b',
+            FilePurpose::BatchOutput => 'o',
+            FilePurpose::BatchErrors => 'e',
+            FilePurpose::Evals => 'l',
+            FilePurpose::FineTune => 'f',
+            FilePurpose::UserData => 'u',
+            FilePurpose::Vision => 'v',
+        }
+    }
+}
 
 /// The text is not an id of the kind that was asked for.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -169,6 +252,37 @@ impl FromStr for JobId {
     }
 }
 
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "batch_", &[self.0.0])
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<BatchId, IdError> {
+        parse(text, "batch_").map(|[uid]| BatchId(JobId(uid)))
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_uid(f, "file-", &[self.number])?;
+        write!(f, "{}", self.purpose.letter())
+    }
+}
+
+impl FromStr for FileId {
+    type Err = IdError;
+    fn from_str(text: &str) -> Result<FileId, IdError> {
+        let error = || IdError { text: text.chars().take(80).collect(), prefix: "file-" };
+        let letter = text.chars().next_back().ok_or_else(error)?;
+        let purpose = FilePurpose::ALL.into_iter().find(|purpose| purpose.letter() == letter).ok_or_else(error)?;
+        let [number] = parse(&text[..text.len() - letter.len_utf8()], "file-").map_err(|_| error())?;
+        Ok(FileId { number, purpose })
+    }
+}
+
 impl fmt::Display for DeliveryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_uid(f, "dlv_", &[self.event, self.endpoint.0])
@@ -187,7 +301,7 @@ macro_rules! debug_as_display {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { fmt::Display::fmt(self, f) }
     })* };
 }
-debug_as_display!(Uid, EndpointId, JobId, DeliveryId);
+debug_as_display!(Uid, EndpointId, JobId, BatchId, FileId, DeliveryId);
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +316,13 @@ mod tests {
         assert_eq!(early.time(), Time(1_700_000_000_000));
         let delivery = DeliveryId { event: early, endpoint: EndpointId::of_url("default", "http://a/") };
         assert_eq!(delivery.to_string().parse(), Ok(delivery));
+        assert_eq!(BatchId(JobId(early)).to_string().parse(), Ok(BatchId(JobId(early))));
+        let mut files = std::collections::BTreeSet::new();
+        for purpose in FilePurpose::ALL {
+            let file = FileId { number: early, purpose };
+            assert_eq!(file.to_string().parse(), Ok(file));
+            assert!(files.insert(file.to_string()));
+        }
     }
 
     #[test]
@@ -211,6 +332,17 @@ mod tests {
         {
             assert!(text.parse::<Uid>().is_err(), "{text}");
         }
+        for text in [
+            "",
+            "file-",
+            "file-b",
+            "é",
+            "file-00000000000000000000000000",
+            "file-00000000000000000000000000x",
+            "file-0000000000000000000000000b",
+        ] {
+            assert!(text.parse::<FileId>().is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -219,17 +351,18 @@ mod tests {
         let none = BTreeMap::new();
         let ids = [
             EndpointId::of_url("a", "http://x/"),
-            EndpointId::of_callback("a", "http://x/", Some("s"), &none),
-            EndpointId::of_callback("b", "http://x/", Some("s"), &none),
-            EndpointId::of_callback("a", "http://x/y", Some("s"), &none),
-            EndpointId::of_callback("a", "http://x/", Some("t"), &none),
-            EndpointId::of_callback("a", "http://x/", None, &headers(&[("x", "1")])),
-            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1")])),
-            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1 1:y 1:2")])),
-            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1"), ("y", "2")])),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &none, None),
+            EndpointId::of_callback("b", "http://x/", Some("s"), &none, None),
+            EndpointId::of_callback("a", "http://x/y", Some("s"), &none, None),
+            EndpointId::of_callback("a", "http://x/", Some("t"), &none, None),
+            EndpointId::of_callback("a", "http://x/", None, &headers(&[("x", "1")]), None),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1")]), None),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1 1:y 1:2")]), None),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &headers(&[("x", "1"), ("y", "2")]), None),
+            EndpointId::of_callback("a", "http://x/", Some("s"), &none, Some(7)),
         ];
         assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
-        assert_eq!(ids[1], EndpointId::of_callback("a", "http://x/", Some("s"), &none));
+        assert_eq!(ids[1], EndpointId::of_callback("a", "http://x/", Some("s"), &none, None));
     }
 
     #[test]

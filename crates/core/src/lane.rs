@@ -292,6 +292,12 @@ impl Lane {
         matches!(self.readiness(now), Readiness::Ready(_)) && !self.is_suspect(now)
     }
 
+    /// Whether it could send at once, and has nothing in memory.
+    pub(crate) fn has_nothing_to_send(&self, now: Time) -> bool {
+        let paced = self.rate.as_ref().map_or(Time(0), Rate::ready_at).max(self.not_before);
+        self.waiting.is_empty() && self.flying.len() < self.concurrency() && paced <= now && !self.is_suspect(now)
+    }
+
     /// Attempts that may be in flight.
     pub(crate) fn concurrency(&self) -> usize {
         self.slots.limit(self.policy.as_ref().map_or(1, |p| p.max_in_flight))

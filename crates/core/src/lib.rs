@@ -27,3 +27,4 @@ pub mod secret;
 pub mod shard;
 pub mod sign;
 pub mod time;
+pub mod trace;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{DeliveryId, EndpointId, JobId, Uid};
 use crate::time::Time;
+use crate::trace::Trace;
 
 /// The newest envelope format this build writes; it reads this one and the one before.
 const FORMAT: u8 = 1;
@@ -30,8 +31,8 @@ pub struct Envelope<'a> {
     pub url: Option<&'a str>,
     /// `X-Correlation-Id`.
     pub correlation_id: Option<&'a str>,
-    /// W3C trace context of the request that brought the event.
-    pub traceparent: Option<&'a str>,
+    /// The trace of the request that brought the event, where it had one or is recorded.
+    pub trace: Option<Trace<'a>>,
     /// Attempts made before this record was written; more than none for a replay.
     pub attempts: u32,
     /// The event's row, carried by the first record of each chunk of a fan-out for the shard to write.
@@ -91,8 +92,8 @@ pub struct EventEnvelope<'a> {
     pub key: Option<&'a str>,
     /// `X-Correlation-Id`.
     pub correlation_id: Option<&'a str>,
-    /// W3C trace context of the request that brought it.
-    pub traceparent: Option<&'a str>,
+    /// The trace of the request that brought it, where it had one or is recorded.
+    pub trace: Option<Trace<'a>>,
     /// The sender's metadata, as JSON.
     pub metadata: Option<&'a str>,
     /// URLs it goes to beside the endpoints that match.
@@ -111,6 +112,8 @@ pub struct JobEnvelope<'a> {
     pub priority: u8,
     /// The blob that holds its input, where that is large.
     pub input: Option<&'a str>,
+    /// The trace of the request that brought it, or its own.
+    pub trace: Trace<'a>,
 }
 
 /// The record can't be used.
@@ -210,7 +213,7 @@ mod tests {
             key: Some("k"),
             url: Some("http://a/"),
             correlation_id: None,
-            traceparent: None,
+            trace: Trace::read("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some("a=1")),
             attempts: 0,
             row: Some(EventRow { given_id: None, metadata: Some("{}"), chunk: 0, targets: vec![Target { endpoint, url: None }] }),
         };

@@ -2,26 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use postrider_core::time::Time;
-
 /// Steps in order of time; of one instant, in the order they were planned.
 #[derive(Debug)]
-pub(crate) struct Agenda<S> {
-    steps: BTreeMap<(Time, u64), S>,
+pub(crate) struct Agenda<At, S> {
+    steps: BTreeMap<(At, u64), S>,
     planned: u64,
 }
 
-impl<S> Agenda<S> {
-    pub(crate) fn new() -> Agenda<S> {
+impl<At: Ord, S> Agenda<At, S> {
+    pub(crate) fn new() -> Agenda<At, S> {
         Agenda { steps: BTreeMap::new(), planned: 0 }
     }
 
-    pub(crate) fn plan(&mut self, at: Time, step: S) {
+    pub(crate) fn plan(&mut self, at: At, step: S) {
         self.planned += 1;
         self.steps.insert((at, self.planned), step);
     }
 
-    pub(crate) fn next(&mut self) -> Option<(Time, S)> {
+    pub(crate) fn next(&mut self) -> Option<(At, S)> {
         self.steps.pop_first().map(|((at, _), step)| (at, step))
     }
 }

@@ -18,6 +18,11 @@ impl Chance {
         self.0.fraction() < share
     }
 
+    /// A number from 0 up to, not including, 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        self.0.fraction()
+    }
+
     /// A number from `low` to `high`, both included.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.0.below(high.saturating_sub(low) + 1)
@@ -36,6 +41,17 @@ impl Chance {
     /// One of `from`, which is not empty.
     pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.index(from.len())].clone()
+    }
+
+    /// A span in µs until the next of events that come independently, `mean` apart.
+    pub(crate) fn gap(&mut self, mean: f64) -> u64 {
+        (-(1.0 - self.0.fraction()).ln() * mean) as u64
+    }
+
+    /// A number that lies below `median` as often as above it, and whose logarithm is normal with this deviation.
+    pub(crate) fn around(&mut self, median: f64, deviation: f64) -> f64 {
+        let (radius, angle) = ((-2.0 * (1.0 - self.0.fraction()).ln()).sqrt(), std::f64::consts::TAU * self.0.fraction());
+        median * (deviation * radius * angle.cos()).exp()
     }
 
     /// A seed for something of its own.

@@ -7,6 +7,8 @@
 //! partition has one after another (or, for a while, two at once). After every step every invariant is checked
 //! ([`Broken`] names the one that does not hold); at the end every accepted delivery must have finished.
 //!
+//! [`run_fleet`] is the other half: thousands of shards, for how long deliveries take at scale.
+//!
 //! Read [`run`] and [`World`] first.
 
 mod agenda;
@@ -14,6 +16,7 @@ mod carry;
 mod chance;
 mod end;
 mod faults;
+mod fleet;
 mod invariants;
 mod lease;
 mod ledger;
@@ -28,6 +31,7 @@ mod traffic;
 mod world;
 
 pub use chance::Chance;
+pub use fleet::{FleetPlan, FleetReport, Manner, Micros, run_fleet};
 pub use plan::{Change, EndpointPlan, Fault, Plan, StorePlan, Traffic};
 pub use receiver::Temper;
 pub use report::{Broken, Counts, Failure, Report};

@@ -5,15 +5,19 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use clap::Parser;
-use postrider_sim::{Counts, Detail, Failure, run, run_in_detail};
+use clap::{Args, Parser, Subcommand};
+use postrider_core::time::Millis;
+use postrider_sim::{Counts, Detail, Failure, FleetPlan, Micros, run, run_fleet, run_in_detail};
 
 /// Threads that run seeds.
 const THREADS: u64 = 2;
 
 /// Drives delivery shards through crashes, hand-overs and failures, and checks every invariant after every step.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
+    #[command(subcommand)]
+    task: Option<Task>,
     /// Run this many seeds.
     #[arg(long, default_value_t = 1000, conflicts_with = "seed")]
     seeds: u64,
@@ -28,17 +32,92 @@ struct Cli {
     seed: Option<u64>,
 }
 
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs thousands of shards at a time and says how long deliveries take; costs and delays are those that
+    /// docs/performance.md measured.
+    Fleet(Fleet),
+}
+
+#[derive(Debug, Args)]
+struct Fleet {
+    /// Decides all chance.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Deliveries accepted a second.
+    #[arg(long, default_value_t = 100_000)]
+    rate: u32,
+    /// Partitions of `deliveries`.
+    #[arg(long, default_value_t = 128)]
+    partitions: u16,
+    /// Threads that serve them.
+    #[arg(long, default_value_t = 24)]
+    threads: u16,
+    /// Endpoints.
+    #[arg(long, default_value_t = 50_000)]
+    endpoints: u32,
+    /// `limits.in_flight` of each process.
+    #[arg(long, default_value_t = 8192)]
+    in_flight: usize,
+    /// `limits.memory_mib` of each process.
+    #[arg(long, default_value_t = 64)]
+    memory_mib: usize,
+    /// What a delivery takes of its thread, in µs.
+    #[arg(long, default_value_t = 106)]
+    cost: u64,
+    /// From acceptance until the record has been read, half of the time, in ms.
+    #[arg(long, default_value_t = 10)]
+    log: u64,
+    /// Until the store answers, half of the time, in ms.
+    #[arg(long, default_value_t = 10)]
+    store: u64,
+    /// Share of the endpoints that misbehave.
+    #[arg(long, default_value_t = 0.1)]
+    bad: f64,
+    /// For how many seconds one thread stands still in the middle.
+    #[arg(long)]
+    stop: Option<u64>,
+    /// What is measured, in seconds; half as much is run before.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome = match cli.seed {
-        Some(seed) => replay(seed),
-        None => run_all(&cli),
+    let outcome = match (&cli.task, cli.seed) {
+        (Some(Task::Fleet(fleet)), _) => {
+            print!("{}", run_fleet(fleet.plan()));
+            Ok(())
+        }
+        (None, Some(seed)) => replay(seed),
+        (None, None) => run_all(&cli),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Fleet {
+    fn plan(&self) -> FleetPlan {
+        FleetPlan {
+            seed: self.seed,
+            rate: self.rate,
+            partitions: self.partitions,
+            threads: self.threads,
+            endpoints: self.endpoints,
+            in_flight: self.in_flight,
+            memory_mib: self.memory_mib,
+            cost: Micros(self.cost),
+            log: Millis(self.log).into(),
+            store: Millis(self.store).into(),
+            bad: self.bad,
+            stop: self.stop.map(|secs| (Millis::from_secs(self.seconds / 4), Millis::from_secs(secs))),
+            warm_up: Millis::from_secs(self.seconds / 2),
+            duration: Millis::from_secs(self.seconds),
         }
     }
 }

@@ -99,14 +99,14 @@ impl Receiver {
     }
 }
 
-fn status(code: u16) -> Answer {
+pub(crate) fn status(code: u16) -> Answer {
     Answer::Status { code, retry_after: None }
 }
 
-fn throttled(retry_after: Millis) -> Answer {
+pub(crate) fn throttled(retry_after: Millis) -> Answer {
     Answer::Status { code: 429, retry_after: Some(retry_after) }
 }
 
-fn failed(failure: Failure) -> Answer {
+pub(crate) fn failed(failure: Failure) -> Answer {
     Answer::Failed { failure, detail: String::new() }
 }

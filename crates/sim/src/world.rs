@@ -31,7 +31,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) chance: Chance,
     pub(crate) now: Time,
-    pub(crate) agenda: Agenda<Step>,
+    pub(crate) agenda: Agenda<Time, Step>,
     pub(crate) partition: Partition,
     pub(crate) store: Store,
     /// The directory: each endpoint's policy, by index.

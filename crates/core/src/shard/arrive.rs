@@ -63,7 +63,13 @@ impl Shard {
         let lane = self.lane(endpoint, &delivery.meta);
         let due = delivery.since.min(now);
         let held = Held { delivery, offset: Some(offset), place: None, due };
-        let overtakes = lane.backlog.is_ahead(now) || (lane.is_ordered() && lane.backlog.holds_up(order_key(&held.delivery)));
+        let overtakes = if lane.is_ordered() {
+            lane.backlog.is_ahead(now) || lane.backlog.holds_up(order_key(&held.delivery))
+        } else {
+            // While rows are read and there is nothing else to send, the new one costs them nothing. Without this a busy lane
+            // never leaves its backlog: there is always a row on its way that the next one would have to wait for.
+            lane.backlog.is_ahead(now) && !lane.has_nothing_to_send(now)
+        };
         let bytes = lane.bytes + held.cost();
         // Room for an endpoint that would take more if we sent more: the store would only make that worse.
         let larger = bytes <= most && (lane.keeps_up(now) || behind && lane.is_fit(now));

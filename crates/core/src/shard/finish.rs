@@ -10,9 +10,11 @@ use crate::time::Time;
 impl Shard {
     pub(super) fn finished(&mut self, id: DeliveryId, report: Report, now: Time) {
         let Some(lane) = self.lanes.get_mut(&id.endpoint) else { return };
+        let stood = lane.breaker.standing();
         let Some(Flight { mut held, suspect, canceled, leased, .. }) = lane.land(id.event, &report.answer, now, &mut self.rng) else {
             return;
         };
+        self.note_turn(id.endpoint, stood);
         self.in_flight -= 1;
         self.suspects -= usize::from(suspect);
         held.delivery.attempts += 1;

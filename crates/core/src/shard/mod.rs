@@ -48,6 +48,8 @@ pub struct Shard {
     pool: usize,
     in_flight: usize,
     suspects: usize,
+    /// Changes of breakers.
+    turns: breaker::Standings,
     paused: bool,
     strained: bool,
     /// Overdue deliveries that will go soon, and until when they are given.
@@ -75,8 +77,10 @@ pub struct Census {
     pub unfinished: usize,
     /// Wake-ups registered.
     pub wakeups: usize,
-    /// Breakers that are open or half open.
-    pub open_breakers: usize,
+    /// How the breakers stand.
+    pub breakers: breaker::Standings,
+    /// How often breakers came to stand so.
+    pub turns: breaker::Standings,
     /// Lanes with rows in the store.
     pub backlogs: usize,
 }
@@ -159,6 +163,7 @@ impl Shard {
             pool: 0,
             in_flight: 0,
             suspects: 0,
+            turns: breaker::Standings::default(),
             paused: false,
             strained: false,
             late: VecDeque::new(),
@@ -204,8 +209,10 @@ impl Shard {
         }
     }
 
-    /// What it holds.
+    /// What it holds. Looks at every lane.
     pub fn census(&self) -> Census {
+        let mut breakers = breaker::Standings::default();
+        self.lanes.values().for_each(|lane| breakers.count(lane.breaker.standing()));
         Census {
             lanes: self.lanes.len(),
             pool: self.pool,
@@ -215,7 +222,8 @@ impl Shard {
             unwritten: self.out.unacked.len(),
             unfinished: self.offsets.unfinished(),
             wakeups: self.wakeups.len(),
-            open_breakers: self.lanes.values().filter(|lane| !lane.breaker.is_closed()).count(),
+            breakers,
+            turns: self.turns,
             backlogs: self.lanes.values().filter(|lane| !lane.backlog.is_empty()).count(),
         }
     }
@@ -235,9 +243,21 @@ impl Shard {
         self.lanes.contains_key(&endpoint)
     }
 
-    /// Where an endpoint's breaker stands, for the simulator.
+    /// How often breakers came to stand so.
+    pub fn turns(&self) -> breaker::Standings {
+        self.turns
+    }
+
+    /// Where an endpoint's breaker stands.
     pub fn breaker(&self, endpoint: EndpointId) -> Option<breaker::State> {
         self.lanes.get(&endpoint).map(|lane| lane.breaker.state())
+    }
+
+    /// Counts it if an endpoint's breaker does not stand as it did.
+    fn note_turn(&mut self, endpoint: EndpointId, stood: breaker::Standing) {
+        if let Some(stands) = self.lanes.get(&endpoint).map(|lane| lane.breaker.standing()).filter(|stands| *stands != stood) {
+            self.turns.count(stands);
+        }
     }
 
     /// Whether the partition's rows and offsets are its own to move.

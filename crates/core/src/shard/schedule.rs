@@ -198,7 +198,9 @@ impl Shard {
             0 => FIRST_TIMEOUT,
             1.. => lane.policy.as_ref().map_or(DEFAULT_TIMEOUT, |p| p.timeout),
         };
+        let stood = lane.breaker.standing();
         lane.launch(held, suspect, timeout, now);
+        self.note_turn(delivery.id.endpoint, stood);
         self.out.actions.push_back(Action::Send(Attempt { delivery, number, timeout }));
     }
 

@@ -2,7 +2,7 @@
 
 use postrider_core::endpoint::Ordering;
 use postrider_core::time::Millis;
-use postrider_sim::{Counts, Detail, EndpointPlan, Fault, Plan, Report, Temper, World, run};
+use postrider_sim::{Counts, Detail, EndpointPlan, Fault, FleetPlan, Manner, Micros, Plan, Report, Temper, World, run, run_fleet};
 
 const SEEDS: u64 = 1000;
 
@@ -54,6 +54,17 @@ fn an_endpoint_back_after_an_outage_of_thousands_of_deliveries_drains_them_and_o
     assert!(report.counts.openings > 0 && report.counts.sends < 7000, "the dead endpoint is left alone: {:?}", report.counts);
     assert!(report.took < Millis::from_secs(300), "drained soon after: {:?}", report.took);
     assert!(report.slowest[1..].iter().all(|wait| *wait < Millis(1000)), "{:?}", report.slowest);
+}
+
+#[test]
+fn a_busy_endpoint_that_has_caught_up_needs_the_store_no_more() {
+    // A thousand a second without a lull: there is always one on its way that the next could be made to wait for.
+    let mut plan = Plan::calm(6, vec![EndpointPlan::plain(Temper::Failing, &[Millis::from_secs(5); 60])], 30_000, Millis::from_secs(30));
+    plan.healed = Some(Millis::from_secs(3));
+    let report = play(plan);
+    assert_eq!(report.counts.succeeded, 30_000);
+    // Those of the 3 s that it was away, and of the while that it took to catch up.
+    assert!(report.counts.parks < 10_000, "{:?}", report.counts);
 }
 
 #[test]
@@ -139,4 +150,44 @@ fn a_new_endpoint_gets_its_turn_although_the_others_never_rest() {
     let report = play(plan);
     assert!(report.took > Millis::from_secs(300), "the others never rest: {:?}", report.took);
     assert!(report.slowest[3] < Millis::from_secs(60), "{:?}", report.slowest);
+}
+
+/// A thousand shards, where one endpoint in five misbehaves.
+fn fleet() -> FleetPlan {
+    FleetPlan {
+        seed: 1,
+        rate: 4000,
+        partitions: 1024,
+        threads: 4,
+        endpoints: 5000,
+        in_flight: 1 << 16,
+        memory_mib: 1024,
+        cost: Micros(500),
+        log: Micros(10_000),
+        store: Micros(10_000),
+        bad: 0.2,
+        stop: None,
+        warm_up: Millis::from_secs(5),
+        duration: Millis::from_secs(10),
+    }
+}
+
+#[test]
+fn in_a_fleet_of_a_thousand_shards_bad_endpoints_are_not_felt() {
+    let report = run_fleet(fleet());
+    for manner in Manner::ALL {
+        assert!(report.first[&manner].len() > 100, "{manner:?} is seldom met\n{report}");
+    }
+    assert!(report.within(Manner::Healthy, Micros(1_000_000)) > 0.999, "{report}");
+    assert_eq!(report, run_fleet(fleet()), "equal plans");
+}
+
+#[test]
+fn a_thread_of_a_fleet_that_stands_still_is_felt_by_its_partitions_alone() {
+    let stop = Some((Millis::from_secs(2), Millis::from_secs(4)));
+    let report = run_fleet(FleetPlan { stop, ..fleet() });
+    let in_time = report.within(Manner::Healthy, Micros(1_000_000));
+    // A quarter of the deliveries of 4 of 10 seconds waits, those of its last second less than one.
+    assert!((0.85..0.97).contains(&in_time), "{in_time}\n{report}");
+    assert!(report.within(Manner::Healthy, Micros(6_000_000)) > 0.999, "{report}");
 }
