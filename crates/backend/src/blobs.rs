@@ -1,5 +1,6 @@
 //! Large artifacts by name: written once and whole, read in parts.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use tokio::time::timeout;
 
 /// Longest that one operation, or one part of a stream, may take: a network file system that hangs is not there.
@@ -20,6 +21,15 @@ const PARTS: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+}
+
+/// Which end of a folder a list begins at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// With the smallest name.
+    Ascending,
+    /// With the greatest.
+    Descending,
 }
 
 /// A blob could not be read or written.
@@ -60,6 +70,19 @@ impl Blobs {
     pub async fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
         let path = path(name)?;
         within(name, self.store.put(&path, PutPayload::from_bytes(bytes))).await.map(drop)
+    }
+
+    /// Writes a blob unless there is one of this name; says whether it was written. Of many writers one is first.
+    pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<bool, BlobError> {
+        let path = path(name)?;
+        let put = async {
+            match self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
+                Ok(_) => Ok(true),
+                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        within(name, put).await
     }
 
     /// Like [`Blobs::put`] for what does not fit into memory. If `parts` fails, nothing is changed.
@@ -105,6 +128,27 @@ impl Blobs {
         Ok(listed.common_prefixes.into_iter().map(String::from).collect())
     }
 
+    /// The first `most` names in that order of the blobs below `folder`, by the last part of their name, that are `wanted`. Looks
+    /// at all, but holds no more than `most`.
+    pub async fn names(&self, folder: &str, order: Order, most: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, BlobError> {
+        let mut listed = self.store.list(Some(&path(folder)?));
+        let mut first = BTreeSet::new();
+        while let Some(meta) = within(folder, listed.try_next()).await? {
+            let Some(name) = meta.location.filename().filter(|name| wanted(name)) else { continue };
+            first.insert(name.to_owned());
+            if first.len() > most {
+                match order {
+                    Order::Ascending => first.pop_last(),
+                    Order::Descending => first.pop_first(),
+                };
+            }
+        }
+        Ok(match order {
+            Order::Ascending => first.into_iter().collect(),
+            Order::Descending => first.into_iter().rev().collect(),
+        })
+    }
+
     /// Deletes all blobs below `folder`, and says how many there were.
     pub async fn delete_folder(&self, folder: &str) -> Result<usize, BlobError> {
         let listed = self.store.list(Some(&path(folder)?)).map_ok(|meta| meta.location).boxed();
@@ -134,8 +178,12 @@ fn path(name: &str) -> Result<object_store::path::Path, BlobError> {
 async fn within<T>(name: &str, operation: impl Future<Output = object_store::Result<T>>) -> Result<T, BlobError> {
     match timeout(LIMIT, operation).await {
         Ok(done) => done.map_err(|error| failed(name, error)),
-        Err(_) => Err(BlobError::Unavailable(format!("`{name}`: no answer within {} s", LIMIT.as_secs()))),
+        Err(_) => Err(late(name)),
     }
+}
+
+fn late(name: &str) -> BlobError {
+    BlobError::Unavailable(format!("`{name}`: no answer within {} s", LIMIT.as_secs()))
 }
 
 fn failed(name: &str, error: object_store::Error) -> BlobError {

@@ -23,6 +23,7 @@ use tokio::sync::{Mutex, broadcast};
 use tokio::time::Instant;
 
 use crate::log::{Log, LogError, kafka};
+use crate::meters;
 use crate::store::{MAX_PAGE, ObjectKind, Store, StoreError};
 
 /// Endpoints in memory, those that don't exist but were asked for included.
@@ -195,7 +196,7 @@ impl Directory {
 
     /// A registered endpoint of `tenant`.
     pub async fn endpoint(&self, tenant: &str, id: EndpointId) -> Result<Option<Arc<Endpoint>>, StoreError> {
-        let known = self.inner.endpoints.get(&Lookup { tenant, id });
+        let known = meters::ENDPOINTS.looked(self.inner.endpoints.get(&Lookup { tenant, id }));
         let turn = || self.inner.of_endpoints.of((tenant, id));
         self.read(tenant, known, turn, move |directory, tenant| async move { directory.endpoint_in_turn(&tenant, id).await }).await
     }
@@ -224,7 +225,7 @@ impl Directory {
 
     /// The enabled endpoints of `tenant` by the events they want.
     pub async fn routes(&self, tenant: &str) -> Result<Arc<Routes<EndpointId>>, StoreError> {
-        let known = self.inner.routes.get(tenant);
+        let known = meters::ROUTES.looked(self.inner.routes.get(tenant));
         let turn = || self.inner.of_tenants.of(tenant);
         self.read(tenant, known, turn, |directory, tenant| async move { directory.routes_in_turn(&tenant).await }).await
     }
@@ -264,7 +265,7 @@ impl Directory {
 
     /// The secret that signs deliveries to URLs of `tenant`; made when it is first asked for.
     pub async fn signing_secret(&self, tenant: &str) -> Result<Arc<SigningSecret>, StoreError> {
-        let known = self.inner.secrets.get(tenant);
+        let known = meters::SECRETS.looked(self.inner.secrets.get(tenant));
         let turn = || self.inner.of_tenants.of(tenant);
         self.read(tenant, known, turn, |directory, tenant| async move { directory.secret_in_turn(&tenant).await }).await
     }

@@ -11,4 +11,5 @@ pub mod directory;
 pub mod folder;
 pub mod live;
 pub mod log;
+mod meters;
 pub mod store;

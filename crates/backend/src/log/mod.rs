@@ -3,6 +3,7 @@
 //! A record belongs to a topic and one of its partitions. Its [`Offset`] grows along the partition but is not
 //! contiguous. Within a group a partition has one reader at a time.
 
+mod batches;
 pub mod kafka;
 pub mod local;
 mod tenure;
@@ -15,6 +16,7 @@ use postrider_core::time::Time;
 use std::io;
 use std::path::PathBuf;
 
+pub use batches::{Batch, Batches, Place};
 pub use tenure::{Tenure, Tenures};
 
 use crate::store::Body;
@@ -30,6 +32,10 @@ pub enum Topic {
     DeadLetters,
     /// Jobs of one kind that are to be done.
     Jobs(JobKind),
+    /// Jobs of a kind that workers outside do, by its place among the configured ones. Only in Kafka.
+    Outside(u16),
+    /// What workers outside say of jobs. Only in Kafka.
+    JobResults,
     /// Changes of the configuration, by the key of what changed. Only in Kafka: see [`Log::changes`].
     Config,
     /// Attempts, while somebody follows them. Only in Kafka: see [`Log::follow`].
@@ -40,12 +46,17 @@ pub enum Topic {
 
 impl Topic {
     /// The topics that every log has.
-    pub const ALL: [Topic; 5] =
-        [Topic::Events, Topic::Deliveries, Topic::DeadLetters, Topic::Jobs(JobKind::Evaluate), Topic::Jobs(JobKind::Tts)];
-    /// The topics that are postrider's own in Kafka.
-    pub fn ours() -> impl Iterator<Item = Topic> {
-        Topic::ALL.into_iter().chain([Topic::Config, Topic::Live])
-    }
+    pub const ALL: [Topic; 9] = [
+        Topic::Events,
+        Topic::Deliveries,
+        Topic::DeadLetters,
+        Topic::Jobs(JobKind::Evaluate),
+        Topic::Jobs(JobKind::Tts),
+        Topic::Jobs(JobKind::Http),
+        Topic::Jobs(JobKind::Generate),
+        Topic::Jobs(JobKind::Experiment),
+        Topic::Jobs(JobKind::Batch),
+    ];
 
     /// The number that stands for it on disk.
     pub(crate) fn number(self) -> u8 {
@@ -55,7 +66,11 @@ impl Topic {
             Topic::DeadLetters => 3,
             Topic::Jobs(JobKind::Evaluate) => 32,
             Topic::Jobs(JobKind::Tts) => 33,
-            Topic::Config | Topic::Live | Topic::Source(_) => {
+            Topic::Jobs(JobKind::Http) => 37,
+            Topic::Jobs(JobKind::Generate) => 40,
+            Topic::Jobs(JobKind::Experiment) => 41,
+            Topic::Jobs(JobKind::Batch) => 36,
+            Topic::Outside(_) | Topic::JobResults | Topic::Config | Topic::Live | Topic::Source(_) => {
                 unreachable!("a local log has no partition of {self:?} that a record could be in")
             }
         }
@@ -81,6 +96,15 @@ pub enum Group {
 impl Group {
     /// Every group.
     pub const ALL: [Group; 3] = [Group::Router, Group::Deliver, Group::Compute];
+
+    /// As metrics and the groups of Kafka call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Router => "router",
+            Group::Deliver => "deliver",
+            Group::Compute => "compute",
+        }
+    }
 
     pub(crate) fn from_number(number: u8) -> Option<Group> {
         Group::ALL.into_iter().find(|group| *group as u8 == number)

@@ -23,6 +23,8 @@ use postrider_core::partition::Partition;
 use postrider_core::time::Time;
 use tokio::sync::broadcast;
 
+use crate::meters;
+
 pub use rows::{
     Attempt, AttemptCursor, AttemptRow, Body, DeadLetter, DeadRow, DeliveryDetail, DeliveryFilter, DeliverySummary, EndRow, Event,
     EventFilter, EventRow, History, JobFilter, JobStatus, Page, Target, state_of,
@@ -53,6 +55,13 @@ pub enum Write {
     Delivery(DeliveryWrite),
     /// A new job.
     Job(JobWrite),
+    /// Whose job this is, for [`Store::job_tenant`].
+    JobTenant {
+        /// The job.
+        id: JobId,
+        /// Who owns it.
+        tenant: Arc<str>,
+    },
 }
 
 /// A chunk of an event's row. Writing it again changes nothing.
@@ -216,7 +225,8 @@ impl Store {
     /// Errors: nothing of the batch may be assumed written or not written.
     pub async fn write(&self, batch: impl Into<Arc<[Write]>>) -> Result<(), StoreError> {
         let batch = batch.into();
-        either!(self, store => store.write(batch).await)
+        meters::BATCH.record(batch.len() as f64);
+        meters::WRITE.timed(async { either!(self, store => store.write(batch).await) }).await
     }
 
     /// How long rows should wait for company before they are written. A cluster is paid by the request, and batches lie
@@ -230,7 +240,7 @@ impl Store {
 
     /// The heads of all backlogs of a partition, by endpoint.
     pub async fn lanes(&self, partition: Partition) -> Result<Vec<Lane>, StoreError> {
-        either!(self, store => store.lanes(partition).await)
+        meters::LOAD.timed(async { either!(self, store => store.lanes(partition).await) }).await
     }
 
     /// Up to `limit` (at most [`MAX_PAGE`]) rows of an endpoint's backlog in order, from place `from` on, up to and
@@ -247,15 +257,16 @@ impl Store {
         until: Option<u64>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Backlogged>, StoreError>> + Send + use<> {
-        match self.clone() {
+        let loading = match self.clone() {
             Store::Local(store) => async move { store.load(partition, endpoint, from, until, limit).await }.left_future(),
             Store::Scylla(store) => store.load(partition, endpoint, from, low, until, limit).right_future(),
-        }
+        };
+        meters::LOAD.timed(loading)
     }
 
     /// The backlog row of one event. Walks the endpoint's backlog, so it is for rare commands only.
     pub async fn find(&self, partition: Partition, endpoint: EndpointId, event: Uid) -> Result<Option<Backlogged>, StoreError> {
-        either!(self, store => store.find(partition, endpoint, event).await)
+        meters::LOAD.timed(async { either!(self, store => store.find(partition, endpoint, event).await) }).await
     }
 }
 
@@ -263,12 +274,12 @@ impl Store {
 impl Store {
     /// One event with its body and the targets of all its chunks.
     pub async fn event(&self, tenant: &str, event: Uid) -> Result<Option<Event>, StoreError> {
-        either!(self, store => store.event(tenant, event).await)
+        meters::READ.timed(async { either!(self, store => store.event(tenant, event).await) }).await
     }
 
     /// The newest event that its sender gave this id.
     pub async fn named_event(&self, tenant: &str, given_id: &str) -> Result<Option<Uid>, StoreError> {
-        either!(self, store => store.named_event(tenant, given_id).await)
+        meters::READ.timed(async { either!(self, store => store.named_event(tenant, given_id).await) }).await
     }
 
     /// Events without bodies, newest first, older than `before`.
@@ -279,7 +290,7 @@ impl Store {
         before: Option<Uid>,
         limit: usize,
     ) -> Result<Page<Event, Uid>, StoreError> {
-        either!(self, store => store.events(tenant, filter, before, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.events(tenant, filter, before, limit).await) }).await
     }
 
     /// Deliveries, newest event first, behind `before`.
@@ -290,17 +301,17 @@ impl Store {
         before: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Page<DeliverySummary, DeliveryId>, StoreError> {
-        either!(self, store => store.deliveries(tenant, filter, before, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.deliveries(tenant, filter, before, limit).await) }).await
     }
 
     /// The attempts of one delivery and its end.
     pub async fn attempts(&self, tenant: &str, id: DeliveryId) -> Result<History, StoreError> {
-        either!(self, store => store.attempts(tenant, id).await)
+        meters::READ.timed(async { either!(self, store => store.attempts(tenant, id).await) }).await
     }
 
     /// One delivery. `None` where neither rows of it exist nor an event that goes to its endpoint.
     pub async fn delivery(&self, tenant: &str, id: DeliveryId) -> Result<Option<DeliveryDetail>, StoreError> {
-        either!(self, store => store.delivery(tenant, id).await)
+        meters::READ.timed(async { either!(self, store => store.delivery(tenant, id).await) }).await
     }
 
     /// The attempts at an endpoint, newest event first, behind `before`.
@@ -311,7 +322,7 @@ impl Store {
         before: Option<AttemptCursor>,
         limit: usize,
     ) -> Result<Page<Attempt, AttemptCursor>, StoreError> {
-        either!(self, store => store.endpoint_attempts(tenant, endpoint, before, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.endpoint_attempts(tenant, endpoint, before, limit).await) }).await
     }
 
     /// Dead-lettered deliveries, newest event first, behind `before`.
@@ -321,7 +332,7 @@ impl Store {
         before: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Page<DeadLetter, DeliveryId>, StoreError> {
-        either!(self, store => store.dead_letters(tenant, before, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.dead_letters(tenant, before, limit).await) }).await
     }
 
     /// Attempts as they are written, of all tenants. Costs nothing while nobody listens; who falls behind loses some.
@@ -334,13 +345,18 @@ impl Store {
 impl Store {
     /// One job.
     pub async fn job(&self, tenant: &str, id: JobId) -> Result<Option<Job>, StoreError> {
-        either!(self, store => store.job(tenant, id).await)
+        meters::READ.timed(async { either!(self, store => store.job(tenant, id).await) }).await
+    }
+
+    /// Whose job this is, for those who know no more of it than its id: where [`Write::JobTenant`] said so.
+    pub async fn job_tenant(&self, id: JobId) -> Result<Option<String>, StoreError> {
+        meters::READ.timed(async { either!(self, store => store.job_tenant(id).await) }).await
     }
 
     /// Puts `job` in the place of the one a version before it; says whether that one was there. Of many calls at a time with
     /// one version exactly one succeeds. Durable when it returns; after an error the job says whether it took place.
     pub async fn swap_job(&self, tenant: &str, id: JobId, job: &Job) -> Result<bool, StoreError> {
-        either!(self, store => store.swap_job(tenant, id, job).await)
+        meters::CHANGE.timed(async { either!(self, store => store.swap_job(tenant, id, job).await) }).await
     }
 
     /// Jobs, newest first, older than `before`.
@@ -351,7 +367,7 @@ impl Store {
         before: Option<JobId>,
         limit: usize,
     ) -> Result<Page<(JobId, Job), JobId>, StoreError> {
-        either!(self, store => store.jobs(tenant, filter, before, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.jobs(tenant, filter, before, limit).await) }).await
     }
 }
 
@@ -360,22 +376,22 @@ impl Store {
     /// Takes an idempotency key for 24 hours, once: of many calls at a time exactly one gets [`Claim::New`].
     /// Durable when it returns.
     pub async fn claim(&self, tenant: &str, key: &str, request_hash: [u8; 32], event: Uid, now: Time) -> Result<Claim, StoreError> {
-        either!(self, store => store.claim(tenant, key, request_hash, event, now).await)
+        meters::CLAIM.timed(async { either!(self, store => store.claim(tenant, key, request_hash, event, now).await) }).await
     }
 
     /// Keeps a configuration object. Durable when it returns.
     pub async fn put_object(&self, kind: ObjectKind, tenant: &str, id: &str, value: Bytes) -> Result<(), StoreError> {
-        either!(self, store => store.put_object(kind, tenant, id, value).await)
+        meters::CHANGE.timed(async { either!(self, store => store.put_object(kind, tenant, id, value).await) }).await
     }
 
     /// Reads a configuration object.
     pub async fn get_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<Option<Bytes>, StoreError> {
-        either!(self, store => store.get_object(kind, tenant, id).await)
+        meters::READ.timed(async { either!(self, store => store.get_object(kind, tenant, id).await) }).await
     }
 
     /// Deletes a configuration object, if it exists. Durable when it returns.
     pub async fn delete_object(&self, kind: ObjectKind, tenant: &str, id: &str) -> Result<(), StoreError> {
-        either!(self, store => store.delete_object(kind, tenant, id).await)
+        meters::CHANGE.timed(async { either!(self, store => store.delete_object(kind, tenant, id).await) }).await
     }
 
     /// Replaces a configuration object, or makes or deletes it, if it is `old`; `None` stands for no object. Says whether it was.
@@ -388,7 +404,7 @@ impl Store {
         old: Option<Bytes>,
         new: Option<Bytes>,
     ) -> Result<bool, StoreError> {
-        either!(self, store => store.swap_object(kind, tenant, id, old, new).await)
+        meters::CHANGE.timed(async { either!(self, store => store.swap_object(kind, tenant, id, old, new).await) }).await
     }
 
     /// Up to `limit` (at most [`MAX_PAGE`]) configuration objects with their ids, in order of the ids, behind `after`.
@@ -399,7 +415,7 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<(String, Bytes)>, StoreError> {
-        either!(self, store => store.list_objects(kind, tenant, after, limit).await)
+        meters::LIST.timed(async { either!(self, store => store.list_objects(kind, tenant, after, limit).await) }).await
     }
 
     /// Drops what is older than the retention and says how many buckets went. The store does so by itself, too; one in a

@@ -17,6 +17,7 @@ pub(super) fn check_tenants(batch: &[Write]) -> Result<(), StoreError> {
             Write::Event(event) => &event.tenant,
             Write::Delivery(delivery) => &delivery.tenant,
             Write::Job(job) => &job.tenant,
+            Write::JobTenant { tenant, .. } => tenant,
         })
     })
 }

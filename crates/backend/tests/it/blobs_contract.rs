@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use futures_util::stream;
-use postrider_backend::blobs::{BlobError, Blobs};
+use postrider_backend::blobs::{BlobError, Blobs, Order};
 
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
@@ -15,11 +15,24 @@ macro_rules! contract {
 
 contract! {
     a_blob_is_read_as_it_was_written,
+    of_many_that_write_a_new_blob_one_is_first,
     a_part_of_a_blob_is_read,
     a_stream_that_breaks_off_changes_nothing,
     a_deleted_blob_is_gone,
     a_folder_goes_with_all_that_is_in_it,
+    names_are_listed_in_order_and_no_more_than_asked_for,
     a_name_can_not_lead_elsewhere,
+}
+
+async fn of_many_that_write_a_new_blob_one_is_first(blobs: Blobs) {
+    let writes = (0..8_u8).map(|n| {
+        let blobs = blobs.clone();
+        async move { (n, blobs.put_new("jobs/one/new.json", Bytes::from(vec![n; 1000])).await.unwrap()) }
+    });
+    let written = futures_util::future::join_all(writes).await;
+    let first: Vec<u8> = written.iter().filter(|(_, was_first)| *was_first).map(|(n, _)| *n).collect();
+    assert_eq!(first.len(), 1, "{written:?}");
+    assert_eq!(blobs.get("jobs/one/new.json").await.unwrap(), vec![first[0]; 1000]);
 }
 
 async fn a_blob_is_read_as_it_was_written(blobs: Blobs) {
@@ -65,6 +78,17 @@ async fn a_folder_goes_with_all_that_is_in_it(blobs: Blobs) {
     assert_eq!(blobs.delete_folder("jobs/1").await.unwrap(), 0);
     assert_eq!(blobs.folders("jobs").await.unwrap(), ["jobs/12"]);
     assert_eq!(blobs.get("jobs-1/a").await.unwrap(), "x");
+}
+
+async fn names_are_listed_in_order_and_no_more_than_asked_for(blobs: Blobs) {
+    let names = async |order, most| blobs.names("a", order, most, |name| name != "4").await.unwrap();
+    assert_eq!(names(Order::Ascending, 9).await, [""; 0], "a folder that does not exist is empty");
+    for name in ["a/3", "a/1", "a/4", "a/2", "ab/5", "5"] {
+        blobs.put(name, Bytes::new()).await.unwrap();
+    }
+    assert_eq!(names(Order::Ascending, 2).await, ["1", "2"]);
+    assert_eq!(names(Order::Descending, 2).await, ["3", "2"]);
+    assert_eq!(names(Order::Ascending, 9).await, ["1", "2", "3"]);
 }
 
 async fn a_name_can_not_lead_elsewhere(blobs: Blobs) {

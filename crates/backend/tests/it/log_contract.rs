@@ -43,6 +43,21 @@ mod local {
     crate::log_contract::log_contract!(super::Any::Local(super::World::local()));
 }
 
+/// The topics that Kafka has in every cluster, in the order in which they are made.
+pub(crate) const OURS: [&str; 12] = [
+    "events",
+    "deliveries",
+    "dead-letters",
+    "jobs.evaluate",
+    "jobs.tts",
+    "jobs.http",
+    "jobs.generate",
+    "jobs.experiment",
+    "jobs.batch",
+    "job-results",
+    "config",
+    "live",
+];
 const DELIVERIES: Topic = Topic::Deliveries;
 const P0: Partition = Partition(0);
 

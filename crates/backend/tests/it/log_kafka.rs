@@ -11,14 +11,14 @@ use postrider_core::partition::Partition;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
-use crate::log_contract::{payloads, read, reader, soon, until};
+use crate::log_contract::{OURS, payloads, read, reader, soon, until};
 
 type Cluster = MockCluster<'static, DefaultProducerContext>;
 
 /// One broker with the topics.
 fn cluster() -> (Cluster, Options) {
     let cluster = MockCluster::new(1).unwrap();
-    for name in ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"] {
+    for name in OURS {
         cluster.create_topic(&format!("postrider.{name}"), 4, 1).unwrap();
     }
     let options = Options { brokers: cluster.bootstrap_servers(), ..Options::default() };

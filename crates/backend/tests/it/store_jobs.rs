@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use postrider_backend::store::{JobFilter, JobStatus, JobWrite, Store, Write};
-use postrider_core::id::JobId;
-use postrider_core::job::{Begin, Callback, Job, State};
+use postrider_core::id::{JobId, Uid};
+use postrider_core::job::{Begin, Callback, Counts, Job, State};
 use postrider_core::time::{Millis, Time};
+use postrider_core::trace::TraceParent;
 
 use crate::world::{NOON, World, store_contract, uid};
 
@@ -24,10 +25,12 @@ fn job(kind: &str) -> Job {
     Job {
         version: 0,
         kind: kind.to_owned(),
+        input: None,
         callback: Callback { urls: vec!["http://a.example/".to_owned()], ..Callback::default() },
         metadata: Some("{}".to_owned()),
         priority: 5,
-        traceparent: None,
+        trace: TraceParent::of_job(Uid(1)).into(),
+        counts: Counts::default(),
         state: State::Pending { claims: 0 },
         told: true,
     }
@@ -122,4 +125,8 @@ async fn a_job_is_its_tenants_alone(world: World) {
     assert_eq!(world.store.job("u", number(1)).await.unwrap(), None);
     assert!(!world.store.swap_job("u", number(1), &job("evaluate").cancel(Time(NOON)).unwrap()).await.unwrap());
     assert_eq!(world.store.jobs("u", JobFilter::default(), None, 10).await.unwrap().items, []);
+    assert_eq!(world.store.job_tenant(number(1)).await.unwrap(), None, "nobody has asked that it be found so");
+    world.store.write(vec![Write::JobTenant { id: number(1), tenant: "t".into() }]).await.unwrap();
+    assert_eq!(world.store.job_tenant(number(1)).await.unwrap().as_deref(), Some("t"));
+    assert_eq!(world.store.job_tenant(number(2)).await.unwrap(), None);
 }

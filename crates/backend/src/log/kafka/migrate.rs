@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What the topics are to be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Migration {
-    /// Partitions of `events`, `deliveries`, `dead-letters` and the topics of jobs; `config` and `live` have one, so that what
+    /// Partitions of `events`, `deliveries`, `dead-letters` and the topics of jobs and their results; `config` and `live` have one, so that what
     /// is told there keeps its order.
     pub partitions: u16,
     /// Copies of each partition. From 3 on, new topics ask for two of them before a record is acknowledged.
@@ -150,7 +150,7 @@ pub async fn migrate(options: &Options, migration: Migration) -> Result<Migrated
     let mut growing = Vec::new();
     let mut missing = Vec::new();
     // All is checked before anything is changed.
-    for topic in Topic::ours() {
+    for topic in options.ours() {
         let name = options.topic(topic).expect("our own topics have names");
         let partitions = if matches!(topic, Topic::Config | Topic::Live) { 1 } else { migration.partitions };
         match metadata.topics().iter().find(|found| found.name() == name && !found.partitions().is_empty()) {
@@ -194,8 +194,8 @@ fn grows(topic: Topic, found: &MetadataTopic, asked: u16, migration: Migration) 
     if count > usize::from(asked) {
         return Err(MigrateError::FewerPartitions { topic: name, found: count, asked });
     }
-    // Nothing rests on the partition of a dead letter or a job.
-    let is_free = matches!(topic, Topic::DeadLetters | Topic::Jobs(_));
+    // Nothing rests on the partition of a dead letter or a job. What is said of a job is read in any order by then: one end counts.
+    let is_free = matches!(topic, Topic::DeadLetters | Topic::Jobs(_) | Topic::Outside(_) | Topic::JobResults);
     if count < usize::from(asked) && !is_free && migration.grow == Grow::Refuse {
         return Err(MigrateError::Growing { topic: name, found: count, asked });
     }

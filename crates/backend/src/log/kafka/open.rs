@@ -125,7 +125,7 @@ impl Log {
         let metadata = connect(&producer, &options)?;
         let mut topics = BTreeMap::new();
         let sources = (0..options.sources.len()).filter_map(|index| u16::try_from(index).ok()).map(Topic::Source);
-        for topic in Topic::ours().chain(sources) {
+        for topic in options.ours().chain(sources) {
             let name = options.topic(topic).expect("only configured sources are asked for");
             let count = count_partitions(&metadata, &name).ok_or_else(|| OpenError::MissingTopic { topic: name.clone() })?;
             let partitions = u16::try_from(count).map_err(|_| OpenError::TooManyPartitions { topic: name.clone(), count })?;

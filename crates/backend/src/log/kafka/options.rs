@@ -57,6 +57,8 @@ pub struct Options {
     pub instance_id: String,
     /// Topics that others write, read as [`crate::log::Topic::Source`] by their place in this list.
     pub sources: Vec<String>,
+    /// Kinds of jobs that workers outside do, whose topics are [`crate::log::Topic::Outside`] by their place in this list.
+    pub outside: Vec<String>,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             properties: BTreeMap::new(),
             instance_id: String::new(),
             sources: Vec::new(),
+            outside: Vec::new(),
         }
     }
 }
@@ -80,6 +83,7 @@ impl fmt::Debug for Options {
             .field("properties", &self.properties.keys().collect::<Vec<_>>())
             .field("instance_id", &self.instance_id)
             .field("sources", &self.sources)
+            .field("outside", &self.outside)
             .finish()
     }
 }

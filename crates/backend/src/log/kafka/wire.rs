@@ -8,6 +8,7 @@ use postrider_core::offsets::Offset;
 use postrider_core::partition::Partition;
 use postrider_core::record::{Envelope, EventEnvelope, JobEnvelope};
 use postrider_core::time::Time;
+use postrider_core::trace::Trace;
 use rdkafka::Message;
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers, OwnedHeaders};
 
@@ -26,21 +27,21 @@ pub(super) fn dress<'a>(topic: &'a str, record: &'a Append) -> Outgoing<'a> {
     }
     let (key, headers) = match record.topic {
         Topic::Deliveries | Topic::DeadLetters => match Envelope::decode(&record.meta) {
-            Ok(envelope) => (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.traceparent)),
+            Ok(envelope) => (Some(envelope.endpoint.to_string().into()), tell(headers, envelope.tenant, envelope.trace)),
             Err(_) => (None, headers),
         },
         Topic::Events | Topic::Source(_) => match EventEnvelope::decode(&record.meta) {
             Ok(event) => {
                 let key = event.key.or(event.given_id).map_or_else(|| Cow::Owned(event.event.to_string()), Cow::Borrowed);
-                (Some(key), tell(headers, event.tenant, event.traceparent))
+                (Some(key), tell(headers, event.tenant, event.trace))
             }
             Err(_) => (None, headers),
         },
-        Topic::Jobs(_) => match JobEnvelope::decode(&record.meta) {
-            Ok(job) => (Some(job.job.to_string().into()), tell(headers, job.tenant, None)),
+        Topic::Jobs(_) | Topic::Outside(_) => match JobEnvelope::decode(&record.meta) {
+            Ok(job) => (Some(job.job.to_string().into()), tell(headers, job.tenant, Some(job.trace))),
             Err(_) => (None, headers),
         },
-        Topic::Config | Topic::Live => (None, headers),
+        Topic::JobResults | Topic::Config | Topic::Live => (None, headers),
     };
     let mut headers = headers.insert(header("content-type", b"application/json"));
     if let Some(failure) = &record.failure {
@@ -56,10 +57,12 @@ pub(super) fn change<'a>(topic: &'a str, partition: Partition, key: &'a str, val
     Outgoing { topic, partition, key: Some(Cow::Borrowed(key)), headers, payload: value, size: key.len() + value.len() }
 }
 
-fn tell(headers: OwnedHeaders, tenant: &str, traceparent: Option<&str>) -> OwnedHeaders {
+fn tell(headers: OwnedHeaders, tenant: &str, trace: Option<Trace<'_>>) -> OwnedHeaders {
     let headers = headers.insert(header("tenant", tenant.as_bytes()));
-    match traceparent {
-        Some(traceparent) => headers.insert(header("traceparent", traceparent.as_bytes())),
+    let Some(Trace { parent, state }) = trace else { return headers };
+    let headers = headers.insert(header("traceparent", &parent.header()));
+    match state {
+        Some(state) => headers.insert(header("tracestate", state.as_bytes())),
         None => headers,
     }
 }
@@ -94,8 +97,9 @@ pub(super) fn read(topic: Topic, partition: Partition, message: &BorrowedMessage
     let offset = place(message);
     // -1 where the record was written without one.
     let at = message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).map_or(now, Time);
-    // Who writes to a source writes in the name of its tenant; an envelope would speak for any.
-    let is_ours = !matches!(topic, Topic::Source(_));
+    // Who writes to a source writes in the name of its tenant; an envelope would speak for any. A worker outside may send
+    // back all headers that it got.
+    let is_ours = !matches!(topic, Topic::Source(_) | Topic::JobResults);
     let envelope = |all: &BorrowedHeaders| all.iter().find(|header| header.key == META).map(|header| value(&header));
     let (meta, foreign) = match is_ours.then(|| headers(message, envelope)).flatten() {
         Some(meta) => (meta, None),

@@ -216,7 +216,7 @@ impl Shared {
     fn partitions(&self, topic: Topic) -> u16 {
         match topic {
             Topic::Events | Topic::Deliveries | Topic::DeadLetters | Topic::Jobs(_) => self.options.partitions,
-            Topic::Config | Topic::Live | Topic::Source(_) => 0,
+            Topic::Outside(_) | Topic::JobResults | Topic::Config | Topic::Live | Topic::Source(_) => 0,
         }
     }
 

@@ -24,6 +24,16 @@ impl Store {
         self.read("look up a job", find).await
     }
 
+    pub(in crate::store) async fn job_tenant(&self, id: JobId) -> Result<Option<String>, StoreError> {
+        let find = move |tables: &Tables| {
+            let Some(bucket) = tables.jobs.get(id.0.time()) else { return Ok(None) };
+            let found = bucket.get(Key::owner(id.0).bytes()).map_err(unavailable)?;
+            let text = |name: fjall::Slice| String::from_utf8(name.to_vec()).map_err(|error| StoreError::Damaged(error.to_string()));
+            found.map(text).transpose()
+        };
+        self.read("look up a job's tenant", find).await
+    }
+
     pub(in crate::store) async fn swap_job(&self, tenant: &str, id: JobId, job: &Job) -> Result<bool, StoreError> {
         check_tenant(tenant)?;
         let (key, job) = (key(tenant, id), Box::new(job.clone()));

@@ -8,6 +8,7 @@
 //! | event's given id | `n` tenant id |
 //! | claim | `i` tenant key |
 //! | job | `j` tenant job |
+//! | job's tenant | `o` job |
 //! | object | kind tenant id |
 //! | backlog | partition endpoint order event |
 //!
@@ -30,6 +31,7 @@ pub(super) const EVENT: u8 = b'e';
 pub(super) const ATTEMPT: u8 = b'a';
 pub(super) const DEAD: u8 = b'd';
 pub(super) const JOB: u8 = b'j';
+const OWNER: u8 = b'o';
 const NAME: u8 = b'n';
 const CLAIM: u8 = b'i';
 
@@ -42,6 +44,13 @@ impl Key {
     pub(super) fn scope(tag: u8, tenant: &str) -> Key {
         let mut key = Key(Vec::with_capacity(TYPICAL));
         key.start(tag, tenant);
+        key
+    }
+
+    /// Where the name of a job's tenant lies.
+    pub(super) fn owner(job: Uid) -> Key {
+        let mut key = Key(vec![OWNER]);
+        key.uid(job);
         key
     }
 

@@ -147,6 +147,7 @@ impl Writer {
                         Write::Event(event) => self.event(round, event)?,
                         Write::Delivery(delivery) => self.delivery(round, delivery)?,
                         Write::Job(job) => self.job(round, job)?,
+                        Write::JobTenant { id, tenant } => self.job_tenant(round, *id, tenant)?,
                     }
                 }
             }
@@ -253,6 +254,12 @@ impl Writer {
         if self.version_of(round, &key, write.id)?.is_none() {
             self.put_job(round, key, write.id, &write.job)?;
         }
+        Ok(())
+    }
+
+    fn job_tenant(&self, round: &mut Round, id: JobId, tenant: &str) -> Result<(), StoreError> {
+        let bucket = self.tables.jobs.get_or_create(id.0.time()).map_err(unavailable)?;
+        round.insert(&bucket, Key::owner(id.0).bytes(), tenant.as_bytes().into());
         Ok(())
     }
 

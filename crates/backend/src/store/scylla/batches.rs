@@ -45,6 +45,7 @@ pub(super) enum Row {
     Unmark { partition: i32, endpoint: Id, writer: Id, stamp: i64 },
     Job { tenant: Arc<str>, id: Id, version: i64, value: Vec<u8>, ttl: i32, stamp: i64 },
     JobId { tenant: Arc<str>, hour: i32, shard: i32, id: Id, ttl: i32 },
+    JobTenant { id: Id, tenant: Arc<str>, ttl: i32 },
 }
 
 /// The partition of a row.
@@ -59,6 +60,7 @@ enum Home {
     Lanes(i32),
     Job(Arc<str>, Id),
     JobIds(Arc<str>, i32, i32),
+    JobTenant(Id),
 }
 
 impl Row {
@@ -73,6 +75,7 @@ impl Row {
             Row::Mark { partition, .. } | Row::Unmark { partition, .. } => Home::Lanes(*partition),
             Row::Job { tenant, id, .. } => Home::Job(tenant.clone(), *id),
             Row::JobId { tenant, hour, shard, .. } => Home::JobIds(tenant.clone(), *hour, *shard),
+            Row::JobTenant { id, .. } => Home::JobTenant(*id),
         }
     }
 
@@ -81,7 +84,8 @@ impl Row {
             Row::Event { value, body, .. } => value.len() + body.as_ref().map_or(0, Bytes::len),
             Row::Attempt { value, .. } | Row::Dead { value, .. } | Row::Put { value, .. } | Row::Job { value, .. } => value.len(),
             Row::Name { given_id, .. } => given_id.len(),
-            Row::Hour { .. } | Row::Undead { .. } | Row::Remove { .. } | Row::Mark { .. } | Row::Unmark { .. } | Row::JobId { .. } => 0,
+            Row::Hour { .. } | Row::Undead { .. } | Row::Remove { .. } | Row::Mark { .. } | Row::Unmark { .. } => 0,
+            Row::JobId { .. } | Row::JobTenant { .. } => 0,
         }
     }
 
@@ -99,6 +103,7 @@ impl Row {
             Row::Unmark { .. } => &statements.unmark,
             Row::Job { .. } => &statements.make_job,
             Row::JobId { .. } => &statements.note_job,
+            Row::JobTenant { .. } => &statements.note_tenant,
         }
     }
 }
@@ -126,6 +131,7 @@ impl SerializeRow for Row {
             Row::Unmark { partition, endpoint, writer: by, stamp } => (stamp, partition, endpoint, by).serialize(ctx, writer),
             Row::Job { tenant, id, version, value, ttl, stamp } => (tenant, id, version, value, ttl, stamp).serialize(ctx, writer),
             Row::JobId { tenant, hour, shard, id, ttl } => (tenant, hour, shard, id, ttl).serialize(ctx, writer),
+            Row::JobTenant { id, tenant, ttl } => (id, tenant, ttl).serialize(ctx, writer),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Jobs: made by a plain insert, changed by lightweight transactions, listed by hours.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -39,6 +40,11 @@ pub(super) fn rows(write: &JobWrite, ttl: i32) -> [Row; 2] {
     ]
 }
 
+/// The row that finds a job's tenant.
+pub(super) fn tenant_row(JobId(id): JobId, tenant: &Arc<str>, ttl: i32) -> Row {
+    Row::JobTenant { id: blob(id), tenant: tenant.clone(), ttl }
+}
+
 fn version_of(job: &Job) -> i64 {
     i64::try_from(job.version).unwrap_or(i64::MAX)
 }
@@ -63,6 +69,13 @@ impl Store {
         let page = pages.next(&self.inner.session, "look up a job").await?;
         let found = page.map(|page| page.rows::<(Option<Bytes>,)>()).transpose()?.unwrap_or_default();
         found.into_iter().next().and_then(|(value,)| value).map(|value| decode(&value)).transpose()
+    }
+
+    pub(in crate::store) async fn job_tenant(&self, id: JobId) -> Result<Option<String>, StoreError> {
+        let mut pages = Pages::new(&self.inner.statements.job_tenant, &(blob(id.0),), None)?;
+        let page = pages.next(&self.inner.session, "look up a job's tenant").await?;
+        let found = page.map(|page| page.rows::<(String,)>()).transpose()?.unwrap_or_default();
+        Ok(found.into_iter().next().map(|(tenant,)| tenant))
     }
 
     pub(in crate::store) async fn swap_job(&self, tenant: &str, id: JobId, job: &Job) -> Result<bool, StoreError> {

@@ -13,6 +13,7 @@
 //! | `objects` | kind, tenant, shard of the id | id |
 //! | `jobs` | tenant, job | changed by lightweight transactions, which wait for others of their partition |
 //! | `job_ids` | tenant, hour, shard of the job | job newest first |
+//! | `job_tenants` | job | |
 //! | `settings` | name | |
 //!
 //! Hours and days are those of the event's id, so that an id alone names its partition. Values are what the local
@@ -117,6 +118,7 @@ fn jobs(keyspace: &str) -> Vec<String> {
             "CREATE TABLE IF NOT EXISTS {keyspace}.job_ids (tenant text, hour int, shard int, id blob, \
              PRIMARY KEY ((tenant, hour, shard), id)) WITH CLUSTERING ORDER BY (id DESC) AND {by_time}"
         ),
+        format!("CREATE TABLE IF NOT EXISTS {keyspace}.job_tenants (id blob PRIMARY KEY, tenant text) WITH {by_time}"),
     ]
 }
 

@@ -76,8 +76,10 @@ statements! {
     /// Its timestamp lies before that of any transaction, so it changes nothing where the job was changed already.
     make_job: Repeat "INSERT INTO {k}.jobs (tenant, id, version, value) VALUES (?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?",
     note_job: Repeat "INSERT INTO {k}.job_ids (tenant, hour, shard, id) VALUES (?, ?, ?, ?) USING TTL ?",
+    note_tenant: Repeat "INSERT INTO {k}.job_tenants (id, tenant) VALUES (?, ?) USING TTL ?",
     swap_job: Once "UPDATE {k}.jobs USING TTL ? SET version = ?, value = ? WHERE tenant = ? AND id = ? IF version = ?",
     job: Repeat "SELECT value FROM {k}.jobs WHERE tenant = ? AND id = ?",
+    job_tenant: Repeat "SELECT tenant FROM {k}.job_tenants WHERE id = ?",
     job_ids: Repeat "SELECT id FROM {k}.job_ids WHERE tenant = ? AND hour = ? AND shard = ? AND id >= ? AND id < ?",
 
     claim: Repeat "INSERT INTO {k}.claims (tenant, key, hash, event, at) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS USING TTL {ttl}",

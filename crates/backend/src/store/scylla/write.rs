@@ -90,6 +90,7 @@ impl Store {
                     rows.hours.add(tenant, hour(id.0.time()));
                     jobs::rows(write, self.inner.job_ttl).into_iter().for_each(|row| rows.first.push(row));
                 }
+                Write::JobTenant { id, tenant } => rows.first.push(jobs::tenant_row(*id, tenant, self.inner.job_ttl)),
                 Write::Delivery(write) => {
                     let vshard = virtual_shard(write.id.endpoint, self.inner.virtual_shards);
                     delivery(&mut rows, write, vshard, stamp)?;

@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 
 use super::Servers;
+use crate::log_contract::OURS;
 
 pub(crate) const MIGRATION: Migration = Migration { partitions: 4, replication_factor: 1, grow: Grow::Refuse };
 
@@ -77,10 +78,7 @@ impl Drop for World {
             return;
         }
         let admin: AdminClient<DefaultClientContext> = self.stranger().create().unwrap();
-        let names: Vec<String> = ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"]
-            .iter()
-            .map(|name| self.topic(name))
-            .collect();
+        let names: Vec<String> = OURS.iter().map(|name| self.topic(name)).collect();
         // A test may be in the middle of its own runtime.
         let delete = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -11,6 +11,7 @@ use postrider_core::offsets::Offset;
 use postrider_core::partition::{self, Partition};
 use postrider_core::record::{Command, Envelope};
 use postrider_core::time::Time;
+use postrider_core::trace::Trace;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -18,7 +19,7 @@ use rdkafka::{Message, Offset as Place, TopicPartitionList};
 
 use super::Servers;
 use super::kafka::{MIGRATION, World, record};
-use crate::log_contract::{finished, nothing_comes, payloads, read, reader, soon, until};
+use crate::log_contract::{OURS, finished, nothing_comes, payloads, read, reader, soon, until};
 
 #[tokio::test]
 async fn migrate_makes_what_is_missing_and_lowers_nothing() {
@@ -27,8 +28,7 @@ async fn migrate_makes_what_is_missing_and_lowers_nothing() {
     assert!(matches!(&missing, OpenError::MissingTopic { topic } if *topic == world.topic("events")), "{missing}");
     assert!(missing.to_string().contains("postrider migrate"));
 
-    let all =
-        || ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts", "config", "live"].map(|name| world.topic(name)).to_vec();
+    let all = || OURS.map(|name| world.topic(name)).to_vec();
     let migrated = kafka::migrate(&world.options, MIGRATION).await.unwrap();
     assert_eq!(migrated, Migrated { created: all(), ..Migrated::default() });
     let again = kafka::migrate(&world.options, MIGRATION).await.unwrap();
@@ -47,7 +47,7 @@ async fn migrate_makes_what_is_missing_and_lowers_nothing() {
     let growing = refused(Migration { partitions: 6, ..MIGRATION }).await;
     assert!(growing.to_string().contains("docs/operations.md"), "{growing}");
     let grown = kafka::migrate(&world.options, Migration { partitions: 6, grow: Grow::Allow, ..MIGRATION }).await.unwrap();
-    assert_eq!(grown.grown, ["events", "deliveries", "dead-letters", "jobs.evaluate", "jobs.tts"].map(|name| (world.topic(name), 6)));
+    assert_eq!(grown.grown, OURS[..10].iter().map(|name| (world.topic(name), 6)).collect::<Vec<_>>());
 }
 
 /// Everything that a client which is not postrider finds in a partition.
@@ -84,7 +84,7 @@ async fn outside_readers_find_the_payload_untouched_and_what_it_is_about_in_key_
         key: None,
         url: None,
         correlation_id: None,
-        traceparent: Some(traceparent),
+        trace: Trace::read(traceparent, Some("rojo=1")),
         attempts: 0,
         row: None,
     };
@@ -96,6 +96,7 @@ async fn outside_readers_find_the_payload_untouched_and_what_it_is_about_in_key_
     let (key, headers, payload) = &found[0];
     assert_eq!((key.as_deref(), &payload[..]), (Some(endpoint.to_string().as_str()), &br#"{"id": 1}"#[..]));
     assert_eq!((headers["tenant"].as_str(), headers["traceparent"].as_str()), ("acme", traceparent));
+    assert_eq!(headers["tracestate"], "rojo=1");
     assert_eq!(headers["content-type"], "application/json");
 
     let failure = Failure { topic: "orders".into(), partition: Partition(7), offset: Offset(99), reason: "no JSON".into() };
