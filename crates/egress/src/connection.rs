@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::fault::Fault;
-use crate::response::{Answered, Response, Step};
+use crate::response::{Answered, Reading, Response, Step};
 use crate::stream::Stream;
 
 /// Read at a time, in bytes. Most responses are smaller.
@@ -60,10 +60,10 @@ impl Connection {
     }
 
     /// Sends `request` and reads its response. Cancelled, it leaves the connection unusable.
-    pub(crate) async fn exchange(&mut self, request: Request) -> Result<Answered, Broken> {
+    pub(crate) async fn exchange(&mut self, request: Request, reading: Reading) -> Result<Answered, Broken> {
         self.keeps = false;
         let sending = Sending::Writing { request, written: 0 };
-        let mut exchange = Exchange { stream: &mut self.stream, sending, response: Response::new() };
+        let mut exchange = Exchange { stream: &mut self.stream, sending, response: Response::new(reading) };
         let answered = future::poll_fn(|cx| exchange.poll(cx)).await;
         let Exchange { sending, response, .. } = exchange;
         match (answered, sending) {
@@ -184,7 +184,7 @@ mod tests {
         SockRef::from(&stream).shutdown(Shutdown::Write).unwrap();
         let mut connection = Connection::new(Stream::Plain(stream), Open::count(&Arc::default()));
         let request = Request { head: b"POST".to_vec(), body: Bytes::from_static(b"{}") };
-        let Err(Broken::Unsent(back)) = connection.exchange(request).await else { panic!("it was not given back") };
+        let Err(Broken::Unsent(back)) = connection.exchange(request, Reading::DELIVERY).await else { panic!("it was not given back") };
         assert_eq!((back.head.as_slice(), &back.body[..]), (b"POST".as_slice(), b"{}".as_slice()));
         assert!(!connection.is_idle());
     }

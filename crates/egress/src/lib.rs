@@ -1,4 +1,4 @@
-//! The way out: posts deliveries to addresses that others chose.
+//! The way out: posts deliveries to addresses that others chose, and makes the calls of jobs.
 //!
 //! Architecture invariant: this is the only crate that connects to an address from outside. Every address, looked
 //! up or literal, passes the [`Guard`] and is then dialed as checked: there is no second look-up in between. A
@@ -25,7 +25,9 @@ mod target;
 mod tls;
 
 pub use guard::Guard;
-pub use headers::{Headers, Message, delivery_headers, wrong_headers};
+pub use headers::{Headers, Message, call_headers, delivery_headers, wrong_call_headers, wrong_headers};
 pub use options::{EgressError, Options};
-pub use sender::{Post, Sender};
-pub use target::{MAX_URL, Target, UrlError, check_url};
+pub use retry_after::parse as parse_retry_after;
+pub use sender::{CallError, Post, Reply, Sender};
+pub use target::{MAX_URL, Method, Target, UrlError, check_url};
+pub use tls::client_config;

@@ -23,14 +23,47 @@ const MAX_ALL: usize = 256 * 1024;
 /// The longest `Retry-After` that is looked at, in bytes; a date has 29.
 const MAX_RETRY_AFTER: usize = 64;
 
+/// How much of a response is read, in bytes, and what of it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// Of its body, at most; the rest is cut off.
+    body: usize,
+    /// In all, at most.
+    all: usize,
+    /// Of its body.
+    kept: usize,
+    headers: KeptHeaders,
+}
+
+/// Whether headers are of use to anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeptHeaders {
+    None,
+    All,
+}
+
+impl Reading {
+    /// What matters is that it ends well; the beginning of its body is for people.
+    pub(crate) const DELIVERY: Reading = Reading { body: MAX_BODY, all: MAX_ALL, kept: KEPT_BODY, headers: KeptHeaders::None };
+
+    /// The whole is what was called for, if its body has no more than `most`. Chunks may take as much again as their content.
+    pub(crate) fn whole(most: usize) -> Reading {
+        Reading { body: most, all: most.saturating_mul(2).saturating_add(MAX_ALL), kept: most, headers: KeptHeaders::All }
+    }
+}
+
 /// What has come of a response so far.
 pub(crate) struct Response {
+    reading: Reading,
     state: State,
     /// What is not understood yet: the head, or a line between chunks.
     pending: Vec<u8>,
     status: u16,
     retry_after: Option<String>,
+    headers: Vec<(String, String)>,
     kept: Vec<u8>,
+    /// There was more than is read.
+    is_cut: bool,
     /// Of the body, in bytes.
     length: usize,
     /// In all, in bytes.
@@ -73,8 +106,12 @@ pub(crate) enum Step {
 pub(crate) struct Answered {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<String>,
-    /// Cut at [`KEPT_BODY`].
+    /// In lower case, in order; where they are kept.
+    pub(crate) headers: Vec<(String, String)>,
+    /// As much of it as is kept.
     pub(crate) body: Bytes,
+    /// There was more than is read.
+    pub(crate) is_cut: bool,
 }
 
 /// What came is no HTTP/1.x response.
@@ -95,15 +132,26 @@ pub(crate) enum Malformed {
 }
 
 impl Response {
-    pub(crate) fn new() -> Response {
-        let state = State::Head { line: 0 };
-        Response { state, pending: Vec::new(), status: 0, retry_after: None, kept: Vec::new(), length: 0, taken: 0, keeps: false }
+    pub(crate) fn new(reading: Reading) -> Response {
+        Response {
+            reading,
+            state: State::Head { line: 0 },
+            pending: Vec::new(),
+            status: 0,
+            retry_after: None,
+            headers: Vec::new(),
+            kept: Vec::new(),
+            is_cut: false,
+            length: 0,
+            taken: 0,
+            keeps: false,
+        }
     }
 
     /// Takes in what came. Errors: it can't be read; the connection is of no more use then.
     pub(crate) fn take(&mut self, mut bytes: &[u8]) -> Result<Step, Malformed> {
         self.taken = self.taken.saturating_add(bytes.len());
-        if self.taken > MAX_ALL {
+        if self.taken > self.reading.all {
             self.cut();
             return if self.status == 0 { Err(Malformed::Endless) } else { Ok(Step::Whole) };
         }
@@ -154,13 +202,14 @@ impl Response {
 
     /// The response; to be asked once it is whole.
     pub(crate) fn answered(self) -> (Answered, bool) {
-        (Answered { status: self.status, retry_after: self.retry_after, body: self.kept.into() }, self.keeps)
+        let Response { status, retry_after, headers, kept, is_cut, keeps, .. } = self;
+        (Answered { status, retry_after, headers, body: kept.into(), is_cut }, keeps)
     }
 
     /// Goes on with `state`, unless more of the body has come than is read.
     fn follow(&mut self, state: State) {
         self.state = state;
-        if self.length > MAX_BODY {
+        if self.length > self.reading.body {
             self.cut();
         }
     }
@@ -168,6 +217,7 @@ impl Response {
     /// Reads no more of it.
     fn cut(&mut self) {
         self.state = State::Whole;
+        self.is_cut = true;
         self.keeps = false;
     }
 
@@ -177,7 +227,7 @@ impl Response {
         let (part, rest) = bytes.split_at(length);
         *bytes = rest;
         self.length += part.len();
-        let room = KEPT_BODY - self.kept.len();
+        let room = self.reading.kept - self.kept.len();
         self.kept.extend_from_slice(&part[..room.min(part.len())]);
         left - part.len() as u64
     }
@@ -243,6 +293,10 @@ impl Response {
             _ => return Err(Malformed::Status(status)),
         }
         let frame = Frame::of(response.headers)?;
+        if self.reading.headers == KeptHeaders::All {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            self.headers = response.headers.iter().map(|header| (header.name.to_ascii_lowercase(), text(header.value))).collect();
+        }
         self.retry_after = frame.retry_after;
         self.keeps = !frame.says_close && (minor == 1 || frame.says_keep);
         if matches!(status, 204 | 304) {
@@ -341,7 +395,7 @@ mod tests {
 
     /// Feeds `text` in pieces of `piece` bytes.
     fn read_in(text: &[u8], piece: usize) -> Result<(Step, Response), Malformed> {
-        let mut response = Response::new();
+        let mut response = Response::new(Reading::DELIVERY);
         let mut step = Step::More;
         for part in text.chunks(piece) {
             step = response.take(part)?;
@@ -447,7 +501,7 @@ mod tests {
     #[test]
     fn what_does_not_end_is_given_up_before_it_costs_much() {
         let endless = |begin: &str, part: &str| {
-            let mut response = Response::new();
+            let mut response = Response::new(Reading::DELIVERY);
             let mut step = response.take(begin.as_bytes());
             for _ in 0..=MAX_ALL / part.len() {
                 if step != Ok(Step::More) {

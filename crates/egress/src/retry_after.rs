@@ -6,7 +6,7 @@ use postrider_core::time::{Millis, Time};
 
 /// The wait that `value` asks for at `now`: whole seconds, or a date. A date that has passed is a wait of zero.
 /// None where it is neither.
-pub(crate) fn parse(value: &str, now: Time) -> Option<Millis> {
+pub fn parse(value: &str, now: Time) -> Option<Millis> {
     let text = value.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit mean: as long as can be said.

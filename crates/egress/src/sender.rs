@@ -16,9 +16,9 @@ use crate::fault::{Deadline, Fault};
 use crate::headers::Headers;
 use crate::idle::Idle;
 use crate::options::{EgressError, Options};
-use crate::response::Answered;
+use crate::response::{Answered, Reading};
 use crate::retry_after;
-use crate::target::Target;
+use crate::target::{Method, Target};
 
 /// What to post, and how long it may take.
 #[derive(Clone, Debug)]
@@ -32,6 +32,38 @@ pub struct Post {
     /// How long everything may take: waiting for a free connection, look-up, connecting, TLS, request and response
     /// with its body.
     pub timeout: Duration,
+}
+
+/// What a call was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case, in the order in which they came; what is not UTF-8 is replaced.
+    pub headers: Vec<(String, String)>,
+    /// The wait that `Retry-After` asks for.
+    pub retry_after: Option<Millis>,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// A call has no answer.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CallError {
+    /// It did not come.
+    #[error("{detail}")]
+    Failed {
+        /// The sort of failure.
+        failure: Failure,
+        /// Words for whoever made the call; no secrets, no addresses inside our network.
+        detail: String,
+    },
+    /// It was not read to its end.
+    #[error("the answer's body has more than {most} bytes")]
+    TooLarge {
+        /// The most that was wanted, in bytes.
+        most: usize,
+    },
 }
 
 /// Posts to addresses that others chose, over connections of its own.
@@ -67,8 +99,8 @@ impl Sender {
     /// been closed before a byte was written. Redirects are not followed. Dropping the future closes its connection.
     pub async fn send(&self, target: &Target, request: Post, now: Time) -> Report {
         let began = Instant::now();
-        let (answer, body) = match self.exchange(target, request, began).await {
-            Ok(Answered { status, retry_after, body }) => {
+        let (answer, body) = match self.exchange(target, Method::Post, request, Reading::DELIVERY, began).await {
+            Ok(Answered { status, retry_after, body, .. }) => {
                 let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
                 (Answer::Status { code: status, retry_after }, body)
             }
@@ -78,15 +110,27 @@ impl Sender {
         Report { started: now, took, answer, body }
     }
 
+    /// Calls once and gives the whole answer, of at most `most` bytes of body. As [`Sender::send`] in all else.
+    pub async fn call(&self, target: &Target, method: Method, request: Post, most: usize, now: Time) -> Result<Reply, CallError> {
+        match self.exchange(target, method, request, Reading::whole(most), Instant::now()).await {
+            Ok(Answered { is_cut: true, .. }) => Err(CallError::TooLarge { most }),
+            Ok(Answered { status, retry_after, headers, body, is_cut: false }) => {
+                let retry_after = retry_after.and_then(|value| retry_after::parse(&value, now));
+                Ok(Reply { status, headers, retry_after, body })
+            }
+            Err(Fault { failure, detail }) => Err(CallError::Failed { failure, detail }),
+        }
+    }
+
     /// How many connections are open or being opened, idle ones included.
     pub fn open_connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    async fn exchange(&self, target: &Target, post: Post, began: Instant) -> Result<Answered, Fault> {
+    async fn exchange(&self, target: &Target, method: Method, post: Post, reading: Reading, began: Instant) -> Result<Answered, Fault> {
         let deadline = Deadline::new(began, post.timeout);
         let _permit = self.permit(deadline).await?;
-        let mut request = target.request(&post.headers, post.body);
+        let mut request = target.request(method, &post.headers, post.body);
         loop {
             let kept = self.idle.take(target.origin());
             let fresh = kept.is_none();
@@ -95,7 +139,7 @@ impl Sender {
                 // Boxed, because it is rare and its state is large.
                 None => Box::pin(self.connect(target, post.connect_timeout, deadline)).await?,
             };
-            match deadline.hold("no whole answer", connection.exchange(request)).await? {
+            match deadline.hold("no whole answer", connection.exchange(request, reading)).await? {
                 Ok(answered) => {
                     self.idle.put(target.origin(), connection);
                     return Ok(answered);

@@ -25,8 +25,39 @@ struct Parts {
     host: HeaderValue,
     /// Path and query, as they go onto the request line.
     path: Uri,
-    /// The request line and `host`, as every request begins.
+    /// The rest of the request line behind the method, and `host`.
     begin: Vec<u8>,
+}
+
+/// What is done at a URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Reads, and sends no body.
+    Get,
+    /// As every delivery.
+    Post,
+    /// Replaces.
+    Put,
+    /// Changes.
+    Patch,
+    /// Deletes.
+    Delete,
+}
+
+impl Method {
+    /// Every method that there is.
+    pub const ALL: [Method; 5] = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+
+    /// As it stands on the request line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        }
+    }
 }
 
 /// What connections are kept by.
@@ -102,7 +133,7 @@ pub fn check_url(text: &str) -> Result<Target, UrlError> {
     };
     let host = HeaderValue::from_str(&host_header(&url)).map_err(|_| UrlError::Host)?;
     let path = Uri::try_from(path).map_err(|_| UrlError::Path)?;
-    let mut begin = format!("POST {path} HTTP/1.1\r\nhost: ").into_bytes();
+    let mut begin = format!(" {path} HTTP/1.1\r\nhost: ").into_bytes();
     begin.extend_from_slice(host.as_bytes());
     begin.extend_from_slice(b"\r\n");
     Ok(Target(Arc::new(Parts { begin, host, path, origin: Origin(Arc::new(Place { host: address, port, tls })) })))
@@ -130,10 +161,22 @@ impl Target {
         &self.0.origin
     }
 
-    /// The request that posts `body` here.
-    pub(crate) fn request(&self, headers: &Headers, body: Bytes) -> Request {
-        let end = format!("content-length: {}\r\n\r\n", body.len());
-        Request { head: [&self.0.begin, headers.lines(), end.as_bytes()].concat(), body }
+    /// The address that it names, where it names no host to look up.
+    pub fn literal(&self) -> Option<IpAddr> {
+        match &self.0.origin.0.host {
+            Address::Literal(address) => Some(*address),
+            Address::Name(_) => None,
+        }
+    }
+
+    /// The request that sends `body` here.
+    pub(crate) fn request(&self, method: Method, headers: &Headers, body: Bytes) -> Request {
+        let end = match method {
+            // It has no body, and says nothing of one (RFC 9110 section 8.6).
+            Method::Get => "\r\n".to_owned(),
+            Method::Post | Method::Put | Method::Patch | Method::Delete => format!("content-length: {}\r\n\r\n", body.len()),
+        };
+        Request { head: [method.name().as_bytes(), &self.0.begin, headers.lines(), end.as_bytes()].concat(), body }
     }
 }
 
@@ -220,8 +263,10 @@ mod tests {
     #[test]
     fn a_request_is_framed_by_its_target() {
         let headers = Headers::of_owner([("x-mine", "1")]);
-        let request = check_url("http://a.example/b?c").unwrap().request(&headers, Bytes::from_static(b"{}"));
+        let request = check_url("http://a.example/b?c").unwrap().request(Method::Post, &headers, Bytes::from_static(b"{}"));
         let head = "POST /b?c HTTP/1.1\r\nhost: a.example\r\nx-mine: 1\r\ncontent-length: 2\r\n\r\n";
         assert_eq!((request.head, &request.body[..]), (head.into(), b"{}".as_slice()));
+        let request = check_url("http://a.example/b?c").unwrap().request(Method::Get, &headers, Bytes::new());
+        assert_eq!(request.head, b"GET /b?c HTTP/1.1\r\nhost: a.example\r\nx-mine: 1\r\n\r\n");
     }
 }

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::options::EgressError;
 
 /// Verifies names and chains up to the public authorities and those of `extra_ca`; TLS 1.2 and 1.3 with resumption.
-pub(crate) fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, EgressError> {
+pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, EgressError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     if let Some(path) = extra_ca {
         add(&mut roots, path).map_err(|reason| EgressError::ExtraCa { path: path.to_owned(), reason })?;

@@ -10,8 +10,10 @@ use postrider_core::id::DeliveryId;
 use postrider_core::record::Envelope;
 use postrider_core::shard::Attempt;
 use postrider_core::time::Millis;
+use postrider_core::trace::TraceParent;
 use postrider_egress::{Message, Post, Sender, delivery_headers};
 use postrider_ingest::clock;
+use postrider_spans::{Kind, Span, attribute, handed_on};
 
 use crate::targets::{Prepared, Targets, resolve};
 use postrider_backend::log::Tenure;
@@ -65,18 +67,50 @@ async fn prepared(outlet: &Outlet, envelope: &Envelope<'_>) -> Option<Rc<Prepare
 async fn post(sender: &Sender, prepared: &Prepared, envelope: &Envelope<'_>, attempt: &Attempt) -> Report {
     let now = clock::now();
     let body = &attempt.delivery.payload;
+    let id = attempt.delivery.id;
+    let span = envelope.trace.and_then(|given| Span::child("deliver", Kind::Client, given));
+    let unrecorded = || TraceParent::of_attempt(id, attempt.number).into();
+    let trace = handed_on(span.as_ref(), envelope.trace).unwrap_or_else(unrecorded);
     let message = Message {
-        id: &attempt.delivery.id.to_string(),
+        id: &id.to_string(),
         timestamp: now.0 / 1000,
         kind: envelope.kind,
         attempt: attempt.number,
         correlation_id: envelope.correlation_id,
-        traceparent: envelope.traceparent,
+        trace,
         body,
     };
     let headers = delivery_headers(&prepared.signer, &message, &prepared.headers);
     let timeout = attempt.timeout.into();
-    sender.send(&prepared.target, Post { headers, body: body.clone(), connect_timeout: CONNECT, timeout }, now).await
+    let report = sender.send(&prepared.target, Post { headers, body: body.clone(), connect_timeout: CONNECT, timeout }, now).await;
+    if let Some(span) = span {
+        note(span, envelope, attempt.number, &report.answer);
+    }
+    report
+}
+
+/// Ends the span of an attempt.
+fn note(mut span: Span, envelope: &Envelope<'_>, attempt: u32, answer: &Answer) {
+    span.set(attribute::TENANT, envelope.tenant);
+    span.set(attribute::EVENT, envelope.event.to_string());
+    span.set(attribute::EVENT_TYPE, envelope.kind);
+    span.set(attribute::DELIVERY, envelope.id().to_string());
+    span.set(attribute::ENDPOINT, envelope.endpoint.to_string());
+    span.set(attribute::ATTEMPT, attempt);
+    match answer {
+        Answer::Status { code, .. } => {
+            span.set(attribute::STATUS, u32::from(*code));
+            if !answer.is_success() {
+                span.set(attribute::ERROR, code.to_string());
+                span.fail(&format!("the receiver answered {code}"));
+            }
+        }
+        Answer::Failed { failure, detail } => {
+            span.set(attribute::ERROR, failure.name());
+            span.fail(detail);
+        }
+    }
+    span.end();
 }
 
 fn unsent(why: &str) -> Report {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use metrics::Counter;
 use postrider_backend::directory::{Change, Directory};
 use postrider_backend::log::{Consumed, Consumer, Log, LogError, Record};
 use postrider_backend::store::{Lane, Store};
@@ -25,6 +26,7 @@ use postrider_core::shard::{Action, Input, Limits, Shard};
 use postrider_core::time::Time;
 use postrider_egress::{EgressError, Sender};
 use postrider_ingest::{Ingest, clock};
+use postrider_metrics::names;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::{self, Landed, Outlet};
 use crate::departed::Departed;
 use crate::lookups::{self, Answered, Known, Stretch};
+use crate::meters::Figures;
 use crate::outbox::{Outbox, Sinks};
 use crate::rows;
 use crate::strain::Strain;
@@ -129,6 +132,8 @@ struct Worker {
     changes: broadcast::Receiver<Change>,
     /// Endpoints that shards have lanes of.
     known: HashMap<EndpointId, Known>,
+    figures: Figures,
+    rebalances: Counter,
 }
 
 impl Worker {
@@ -145,7 +150,7 @@ impl Worker {
             strain: Strain::of_this_thread(),
             takeovers: FuturesUnordered::new(),
             shards: BTreeMap::new(),
-            outlet: Rc::new(Outlet { sender, targets: Targets::default(), directory }),
+            outlet: Rc::new(Outlet { sender, targets: Targets::new(), directory }),
             sending: FuturesUnordered::new(),
             lookups: FuturesUnordered::new(),
             outbox: Outbox::new(Sinks { store: store.clone(), log: log.clone(), ingest }),
@@ -153,6 +158,8 @@ impl Worker {
             store,
             changes,
             known: HashMap::new(),
+            figures: Figures::new(),
+            rebalances: names::REBALANCES.counter(&[]),
         })
     }
 
@@ -169,7 +176,9 @@ impl Worker {
             Some(takeover) = self.takeovers.next() => self.taken_over(takeover)?,
             consumed = self.consumer.next() => self.consumed(consumed?, stop).await?,
             () = sleep_for(wakeup), if wakeup.is_some() => self.feed_all(&Input::Tick),
+            () = sleep_until(self.figures.due()) => {}
         }
+        self.figures.look(self.shards.values().map(Shard::census));
         if let Some(strained) = self.strain.change() {
             self.feed_all(&Input::Strained(strained));
         }
@@ -205,12 +214,25 @@ impl Worker {
     fn landed(&mut self, landed: Landed) {
         let mut next = Some(landed);
         for _ in 0..ENDINGS {
-            let Some(Landed { tenure, id, report }) = next else { break };
-            self.feed(tenure, Input::Finished { id, report });
+            let Some(landed) = next else { break };
+            self.finished(landed);
             next = futures_util::FutureExt::now_or_never(self.sending.next()).flatten();
         }
-        if let Some(Landed { tenure, id, report }) = next {
-            self.feed(tenure, Input::Finished { id, report });
+        if let Some(landed) = next {
+            self.finished(landed);
+        }
+    }
+
+    fn finished(&mut self, Landed { tenure, id, report }: Landed) {
+        let Some(shard) = self.shards.get_mut(&tenure) else { return };
+        let before = shard.turns();
+        shard.handle(Input::Finished { id, report }, clock::now());
+        let after = shard.turns();
+        // Only the end of an attempt opens or closes a breaker, and only that of its endpoint.
+        if (before.open, before.closed) != (after.open, after.closed)
+            && let Some(stands) = shard.breaker(id.endpoint)
+        {
+            self.outbox.notices.turned(id.endpoint, self.known.get(&id.endpoint), stands);
         }
     }
 
@@ -268,6 +290,7 @@ impl Worker {
 
     /// Takes a partition over: before its first record the shard hears which endpoints have a backlog.
     fn take_over(&mut self, partition: Partition, progress: Progress) {
+        self.rebalances.increment(1);
         let tenure = self.numbering.begin(partition);
         self.tenures.insert(partition, tenure);
         self.consumer.pause(partition);
@@ -307,6 +330,7 @@ impl Worker {
 
     /// Lets a partition go at once; what its shard still has in flight is heard and recorded all the same.
     fn release(&mut self, tenure: Tenure) {
+        self.rebalances.increment(1);
         self.tenures.remove(&tenure.partition);
         self.consumer.release(tenure.partition);
         self.forget_idle();
@@ -315,6 +339,7 @@ impl Worker {
     /// The partition has gone to another worker: what is in flight is still recorded.
     fn lose(&mut self, partition: Partition) {
         let Some(tenure) = self.tenures.remove(&partition) else { return };
+        self.rebalances.increment(1);
         self.feed(tenure, Input::Revoked);
         self.forget_idle();
     }

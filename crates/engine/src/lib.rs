@@ -10,6 +10,8 @@ mod attempt;
 pub mod deliverer;
 mod departed;
 mod lookups;
+mod meters;
+mod notices;
 mod outbox;
 pub mod router;
 mod rows;

@@ -15,8 +15,11 @@ use postrider_core::partition::Partition;
 use postrider_core::record::Envelope;
 use postrider_core::shard::{Recorded, Write as Change};
 use postrider_ingest::{Ingest, Source, Submission};
+use postrider_metrics::names;
 use tokio::time::Instant;
 
+use crate::meters::Meters;
+use crate::notices::Notices;
 use postrider_backend::log::Tenure;
 
 /// Most writes of one batch.
@@ -36,6 +39,8 @@ pub(crate) struct Outbox {
     since: Option<Instant>,
     writing: Option<LocalBoxFuture<'static, Vec<Tenure>>>,
     tenant: Arc<str>,
+    meters: Meters,
+    pub(crate) notices: Notices,
 }
 
 /// Where writes go: the store and, for what is given up, the log and the sender's other endpoints.
@@ -60,7 +65,15 @@ struct Obituary {
 
 impl Outbox {
     pub(crate) fn new(sinks: Sinks) -> Outbox {
-        Outbox { sinks, queue: VecDeque::new(), since: None, writing: None, tenant: Arc::from("") }
+        Outbox {
+            sinks,
+            queue: VecDeque::new(),
+            since: None,
+            writing: None,
+            tenant: Arc::from(""),
+            meters: Meters::new(),
+            notices: Notices::default(),
+        }
     }
 
     /// The tenant's name, shared between rows.
@@ -127,12 +140,17 @@ impl Outbox {
         // A shard's deliveries were read from envelopes of this build.
         let meta = change.delivery.meta.clone();
         let Ok(envelope) = Envelope::decode(&meta) else { return };
+        self.meters.changed(&envelope, &change);
+        if let Some(attempt) = &change.attempt {
+            self.notices.attempted(&envelope, attempt);
+        }
         let tenant = self.tenant(envelope.tenant);
         let is_dead_letter = change.is_dead_letter();
         let Change { delivery, at, attempt, end, remove, put } = change;
         let mut dead = Dead::Keep;
         if is_dead_letter {
             let reason = reason(attempt.as_ref(), end);
+            self.notices.gave_up(&envelope, delivery.attempts, &reason);
             obituaries.push(obituary(&tenant, partition, &envelope, delivery.payload.clone(), delivery.attempts, &reason));
             dead = Dead::Add { at, reason };
         } else if delivery.attempts > 1 && attempt.as_ref().is_some_and(|a| a.state == DeliveryState::Succeeded) {
@@ -177,11 +195,12 @@ async fn announce(sinks: &Sinks, obituaries: Vec<Obituary>) {
         let Some(event) = event else { continue };
         let json = serde_json::json!({ "type": EXHAUSTED, "data": event, "source": "postrider" }).to_string();
         let Ok(submission) = Submission::from_json(json.as_bytes()) else { continue };
-        let source = Source { tenant: &tenant, idempotency_key: None, traceparent: None };
+        let source = Source { tenant: &tenant, idempotency_key: None, trace: None };
         while let Err(error) = sinks.ingest.submit(source, &submission, json.as_bytes()).await {
             tracing::warn!(%error, "an event about a dead letter can't be taken in; trying again");
             tokio::time::sleep(AGAIN).await;
         }
+        names::EVENTS.counter(&["postrider"]).increment(1);
     }
 }
 

@@ -1,23 +1,22 @@
 //! Routes what the API left to it: events that match nobody, and events with a large fan-out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use postrider_backend::log::{Append, Consumed, Consumer, Log, Record};
+use metrics::Counter;
+use postrider_backend::log::{Append, Batch, Batches, Consumer, Log, Place, Record};
 use postrider_backend::store::{Body, Store, Write};
-use postrider_core::offsets::{Offset, Progress};
-use postrider_core::partition::Partition;
 use postrider_core::record::{EventEnvelope, RecordError};
 use postrider_ingest::{Ingest, Reading, Receipt};
+use postrider_metrics::names;
+use postrider_spans::{Kind, Span, attribute, handed_on};
 use tokio_util::sync::CancellationToken;
 
 use crate::deliverer::{self, EngineError};
 use crate::rows;
-use postrider_backend::log::{Tenure, Tenures};
 
 /// Before a batch that could not be routed is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -27,6 +26,9 @@ const FINISH: Duration = Duration::from_secs(5);
 const APPEND: usize = 512;
 /// Most bytes of one append, so that it is acknowledged within its time; a larger record goes alone.
 const APPEND_BYTES: usize = 4 << 20;
+
+/// What the work on one event is called in traces.
+const ROUTE: &str = "route event";
 
 /// What a router works with.
 pub struct Router {
@@ -42,26 +44,13 @@ pub struct Router {
     pub reading: Reading,
 }
 
-/// A partition that is the router's.
-struct Hold {
-    tenure: Tenure,
-    /// A batch of it is under way.
-    is_routing: bool,
-    /// It is released once nothing of it is under way.
-    is_leaving: bool,
-}
-
-/// A batch of events that is routed: whose, and where the next one begins.
-struct Routed {
-    tenure: Tenure,
-    end: Offset,
-}
-
 /// What a batch of events comes to.
 #[derive(Default)]
 struct Fanout {
     records: Vec<Append>,
     rows: Vec<Write>,
+    /// Those of events that are recorded.
+    spans: Vec<Span>,
 }
 
 /// A record that gives no event, and why.
@@ -78,29 +67,20 @@ enum Unread {
 /// again, and the shards drop the repeats. A partition has one batch under way at a time, so its order is kept.
 pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineError> {
     let Router { consumer, log, store, ingest, reading } = router;
-    let parts = Parts { log, store, ingest, reading };
-    let mut reader = Reader { consumer, holds: BTreeMap::new(), numbering: Tenures::default() };
+    let parts = Parts { log, store, ingest, reading, foreign: names::EVENTS.counter(&["kafka"]) };
+    let mut batches = Batches::new(consumer);
     let mut routing = FuturesUnordered::new();
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(routed) = routing.next() => reader.routed(&routed?)?,
-            consumed = reader.consumer.next() => match consumed? {
-                Consumed::Records(records) => {
-                    if let Some(batch) = reader.take(&records) {
-                        routing.push(parts.route_all(batch, records));
-                    }
-                }
-                Consumed::Assigned(partition, _) => reader.begin(partition),
-                Consumed::Revoking(partition) => reader.leave(partition),
-                Consumed::Lost(partition) => drop(reader.holds.remove(&partition)),
-            }
+            Some(routed) = routing.next() => batches.finished(routed?)?,
+            batch = batches.next() => routing.push(parts.route_all(batch?)),
         }
     }
     let finish = async {
         while let Some(routed) = routing.next().await {
-            reader.routed(&routed?)?;
+            batches.finished(routed?)?;
         }
         Ok::<(), EngineError>(())
     };
@@ -108,60 +88,8 @@ pub async fn run(router: Router, stop: CancellationToken) -> Result<(), EngineEr
         Ok(finished) => finished?,
         Err(_) => tracing::warn!("events under way were not routed in time; they are routed again"),
     }
-    deliverer::note_close(reader.consumer.close().await);
+    deliverer::note_close(batches.close().await);
     Ok(())
-}
-
-/// Reads `events`, from each partition a batch at a time.
-struct Reader {
-    consumer: Consumer,
-    holds: BTreeMap<Partition, Hold>,
-    numbering: Tenures,
-}
-
-impl Reader {
-    fn begin(&mut self, partition: Partition) {
-        let tenure = self.numbering.begin(partition);
-        self.holds.insert(partition, Hold { tenure, is_routing: false, is_leaving: false });
-    }
-
-    /// A batch was read: nothing more of its partition is, until it is routed.
-    fn take(&mut self, records: &[Record]) -> Option<Routed> {
-        let last = records.last()?;
-        let hold = self.holds.get_mut(&last.partition)?;
-        hold.is_routing = true;
-        self.consumer.pause(last.partition);
-        Some(Routed { tenure: hold.tenure, end: last.offset.next() })
-    }
-
-    fn routed(&mut self, routed: &Routed) -> Result<(), EngineError> {
-        let Routed { tenure, end } = *routed;
-        let partition = tenure.partition;
-        let Some(hold) = self.holds.get_mut(&partition).filter(|hold| hold.tenure == tenure) else {
-            return Ok(()); // it was lost meanwhile; whose it is now routes the batch again
-        };
-        hold.is_routing = false;
-        self.consumer.commit(partition, &Progress { from: end, to: end, unfinished: Vec::new() })?;
-        if hold.is_leaving {
-            self.release(partition);
-        } else {
-            self.consumer.resume(partition);
-        }
-        Ok(())
-    }
-
-    /// Another router is to have the partition.
-    fn leave(&mut self, partition: Partition) {
-        match self.holds.get_mut(&partition) {
-            Some(hold) if hold.is_routing => hold.is_leaving = true,
-            Some(_) | None => self.release(partition),
-        }
-    }
-
-    fn release(&mut self, partition: Partition) {
-        self.holds.remove(&partition);
-        self.consumer.release(partition);
-    }
 }
 
 struct Parts {
@@ -169,16 +97,18 @@ struct Parts {
     store: Store,
     ingest: Arc<Ingest>,
     reading: Reading,
+    /// Events that others wrote.
+    foreign: Counter,
 }
 
 impl Parts {
     /// Routes a batch, however long it takes.
-    async fn route_all(&self, batch: Routed, records: Vec<Record>) -> Result<Routed, EngineError> {
+    async fn route_all(&self, Batch { records, place }: Batch) -> Result<Place, EngineError> {
         let mut fanout = Fanout::default();
         for record in &records {
             match self.route(record, &mut fanout).await {
                 Ok(()) => {}
-                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: batch.tenure.partition, error }),
+                Err(Unread::Newer(error)) => return Err(EngineError::Newer { partition: place.partition(), error }),
                 Err(Unread::Garbage(reason)) => self.bury(record, reason, &mut fanout),
             }
             if fanout.records.len() >= APPEND {
@@ -191,7 +121,8 @@ impl Parts {
             tracing::warn!(%error, "rows of events can't be written; trying again");
             tokio::time::sleep(AGAIN).await;
         }
-        Ok(batch)
+        fanout.spans.into_iter().for_each(Span::end);
+        Ok(place)
     }
 
     /// Appends in order, however long it takes.
@@ -218,30 +149,42 @@ impl Parts {
                 RecordError::Malformed(reason) => Unread::Garbage(reason),
                 newer @ RecordError::Newer { .. } => Unread::Newer(newer),
             })?;
-            self.send(&event, &record.payload, || self.log.body(record), fanout).await;
+            // Who took the event decided whether it is recorded.
+            let span = event.trace.and_then(|given| Span::child(ROUTE, Kind::Consumer, given));
+            self.send(event, span, &record.payload, || self.log.body(record), fanout).await;
             return Ok(());
         };
         let event = self.reading.read(&self.log.name(record.topic), record, foreign);
         let event = event.map_err(|error| Unread::Garbage(error.to_string()))?;
+        self.foreign.increment(1);
         let body = Receipt::new(event.number, &event.submission).body(&event.submission);
-        let envelope = postrider_ingest::envelope(event.tenant, event.traceparent, event.number, &event.submission);
-        self.send(&envelope, &body, || Body::Inline(body.clone()), fanout).await;
+        let span = Span::begin(ROUTE, Kind::Consumer, event.trace, event.number);
+        let envelope = postrider_ingest::envelope(event.tenant, event.trace, event.number, &event.submission);
+        self.send(envelope, span, &body, || Body::Inline(body.clone()), fanout).await;
         Ok(())
     }
 
     /// Adds what an event comes to, however long it takes to know.
-    async fn send(&self, event: &EventEnvelope<'_>, payload: &Bytes, body: impl Fn() -> Body, fanout: &mut Fanout) {
+    async fn send(&self, mut event: EventEnvelope<'_>, span: Option<Span>, payload: &Bytes, body: impl Fn() -> Body, fanout: &mut Fanout) {
+        event.trace = handed_on(span.as_ref(), event.trace);
         let targets = loop {
-            match self.ingest.targets(event).await {
+            match self.ingest.targets(&event).await {
                 Ok(targets) => break targets,
                 Err(error) => tracing::warn!(%error, event = %event.event, "an event can't be matched; trying again"),
             }
             tokio::time::sleep(AGAIN).await;
         };
         if targets.is_empty() {
-            fanout.rows.push(Write::Event(rows::of_nobody(event, body())));
+            fanout.rows.push(Write::Event(rows::of_nobody(&event, body())));
         } else {
-            fanout.records.extend(self.ingest.deliveries(event, &targets, payload));
+            fanout.records.extend(self.ingest.deliveries(&event, &targets, payload));
+        }
+        if let Some(mut span) = span {
+            span.set(attribute::TENANT, event.tenant);
+            span.set(attribute::EVENT, event.event.to_string());
+            span.set(attribute::EVENT_TYPE, event.kind);
+            span.set(attribute::DELIVERIES, u32::try_from(targets.len()).unwrap_or(u32::MAX));
+            fanout.spans.push(span);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use metrics::Counter;
 use postrider_backend::directory::Directory;
 use postrider_backend::store::StoreError;
 use postrider_core::endpoint::{Endpoint, Policy};
@@ -12,6 +13,7 @@ use postrider_core::id::EndpointId;
 use postrider_core::sign::Signer;
 use postrider_core::time::{Millis, Time};
 use postrider_egress::{Headers, Target, check_url};
+use postrider_metrics::names;
 
 /// Endpoints kept ready; beyond it all are forgotten and made again as they are met.
 const MOST: usize = 65_536;
@@ -29,20 +31,24 @@ pub(crate) struct Prepared {
 }
 
 /// The prepared endpoints of one worker.
-#[derive(Default)]
 pub(crate) struct Targets {
     ready: RefCell<HashMap<EndpointId, Rc<Prepared>>>,
+    hits: Counter,
+    misses: Counter,
 }
 
 impl Targets {
+    pub(crate) fn new() -> Targets {
+        let (hits, misses) = (names::CACHE_HITS.counter(&["targets"]), names::CACHE_MISSES.counter(&["targets"]));
+        Targets { ready: RefCell::default(), hits, misses }
+    }
+
     /// The endpoint, if it is ready and up to date.
     pub(crate) fn get(&self, endpoint: EndpointId, now: Time) -> Option<Rc<Prepared>> {
-        let ready = self.ready.borrow();
-        let prepared = ready.get(&endpoint)?;
-        if prepared.expires <= now {
-            return None;
-        }
-        Some(prepared.clone())
+        let found = self.ready.borrow().get(&endpoint).filter(|prepared| prepared.expires > now).cloned();
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.increment(1);
+        found
     }
 
     /// Makes an endpoint ready; `None` when it cannot be sent to, as its URL is no longer one.
@@ -101,8 +107,8 @@ pub(crate) async fn resolve(
     }
     let secret = directory.signing_secret(tenant).await?;
     let of_url = Endpoint::of_url(tenant, url, secret.current.clone(), secret.previous.clone());
-    let headers = kept.map(|kept| kept.headers.clone()).unwrap_or_default();
-    Ok(Some(Arc::new(Endpoint { id: endpoint, headers, ..of_url })))
+    let (headers, timeout) = kept.map(|kept| (kept.headers.clone(), kept.timeout)).unwrap_or_default();
+    Ok(Some(Arc::new(Endpoint { id: endpoint, headers, timeout, ..of_url })))
 }
 
 /// How a shard is to treat an endpoint's deliveries.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_core::attempt::{Answer, KEPT_BODY};
 use postrider_core::time::Millis;
-use postrider_egress::Headers;
+use postrider_egress::{CallError, Headers, Method};
 
 use crate::receiver::{NOW, OK, Receiver, assert_status, post, sender, target};
 
@@ -170,4 +170,20 @@ async fn retry_after_is_relative_to_the_attempt() {
         let report = sender().send(&receiver.target(), post(), NOW).await;
         assert_eq!(report.answer, Answer::Status { code: 429, retry_after: wait }, "{value}");
     }
+}
+
+#[tokio::test]
+async fn a_call_gets_the_whole_answer_or_none() {
+    let body = large_body();
+    let head = format!("HTTP/1.1 404 No\r\nX-One: 1\r\nset-cookie: a\r\nset-cookie: b\r\ncontent-length: {}\r\n\r\n", body.len());
+    let receiver = Receiver::answering([head.as_bytes(), &body[..]].concat()).await;
+    let sender = sender();
+    let reply = sender.call(&receiver.target(), Method::Put, post(), body.len(), NOW).await.unwrap();
+    assert_eq!((reply.status, reply.body.len()), (404, body.len()));
+    assert!(reply.body == body, "the body was changed");
+    let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers[..3], [("x-one", "1"), ("set-cookie", "a"), ("set-cookie", "b")]);
+    let most = body.len() - 1;
+    assert_eq!(sender.call(&receiver.target(), Method::Put, post(), most, NOW).await, Err(CallError::TooLarge { most }));
+    assert_eq!(receiver.connections(), 1, "one that is cut off is not used again");
 }
