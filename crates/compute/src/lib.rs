@@ -8,15 +8,25 @@
 //! Architecture invariant: what may become of a job is [`postrider_core::job`]'s to say; nothing here changes a job but by
 //! its transitions.
 //!
+//! Kinds that workers outside do have a worker here, too, which notices that nothing is heard of a job; what they say is read by
+//! [`results::run`].
+//!
 //! Read [`worker::run`] first, then `run`.
 
+mod batch;
 mod evaluate;
+mod experiment;
+mod generate;
 mod heartbeat;
+mod http;
 mod output;
+mod progress;
 mod queue;
+pub mod results;
 mod run;
 pub mod sweep;
 mod tts;
+mod watch;
 pub mod worker;
 
 pub use worker::{Compute, ComputeError, ComputeOptions};

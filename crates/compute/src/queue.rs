@@ -8,6 +8,7 @@ use postrider_backend::log::Tenure;
 use postrider_core::id::JobId;
 use postrider_core::offsets::Offset;
 use postrider_core::time::Time;
+use postrider_core::trace::KeptTrace;
 use tokio::time::Instant;
 
 /// A job as its record names it.
@@ -23,6 +24,8 @@ pub(crate) struct Waiting {
     pub(crate) job: JobId,
     pub(crate) priority: u8,
     pub(crate) input: Input,
+    /// The trace of the request that brought it.
+    pub(crate) trace: KeptTrace,
 }
 
 /// Where a job's input is.
@@ -32,6 +35,8 @@ pub(crate) enum Input {
     Inline(Bytes),
     /// Among the blobs, under this name.
     Blob(String),
+    /// With the workers outside.
+    Elsewhere,
 }
 
 impl Waiting {
@@ -39,9 +44,11 @@ impl Waiting {
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Waiting>()
             + self.tenant.len()
+            + self.trace.state.as_ref().map_or(0, String::len)
             + match &self.input {
                 Input::Inline(bytes) => bytes.len(),
                 Input::Blob(name) => name.len(),
+                Input::Elsewhere => 0,
             }
     }
 }
@@ -84,8 +91,13 @@ impl Queue {
         self.0.push(Entry(waiting));
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Waiting> {
-        self.0.pop().map(|entry| entry.0)
+    /// The job that comes first, if it is `wanted`.
+    pub(crate) fn pop_if(&mut self, wanted: impl FnOnce(&Waiting) -> bool) -> Option<Waiting> {
+        self.0.peek().is_some_and(|entry| wanted(&entry.0)).then(|| self.0.pop())?.map(|entry| entry.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Forgets the jobs of a partition that is no longer this worker's; says how much memory they took.
@@ -102,6 +114,7 @@ mod tests {
     use postrider_backend::log::Tenures;
     use postrider_core::id::Uid;
     use postrider_core::partition::Partition;
+    use postrider_core::trace::TraceParent;
 
     #[test]
     fn higher_priorities_go_first_and_then_older_jobs() {
@@ -117,9 +130,10 @@ mod tests {
                 job: JobId(Uid(n as u128)),
                 priority,
                 input: Input::Blob(String::new()),
+                trace: TraceParent::of_job(Uid(1)).into(),
             });
         }
-        let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|waiting| waiting.offset.0).collect();
+        let order: Vec<u64> = std::iter::from_fn(|| queue.pop_if(|_| true)).map(|waiting| waiting.offset.0).collect();
         assert_eq!(order, [4, 1, 2, 0, 3]);
     }
 }

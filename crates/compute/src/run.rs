@@ -1,6 +1,5 @@
 //! One job, from its record to its end.
 
-use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,19 +7,22 @@ use bytes::Bytes;
 use postrider_backend::blobs::BlobError;
 use postrider_backend::store::StoreError;
 use postrider_core::id::JobId;
-use postrider_core::job::{Begin, Claim, Error, Job, JobKind, Lost, Output, State};
+use postrider_core::job::{Begin, Claim, Counts, Error, Job, JobKind, Lost, Output, State};
 use postrider_core::time::Millis;
+use postrider_core::trace::Trace;
 use postrider_ingest::clock;
-use postrider_ingest::jobs::Jobs;
+use postrider_ingest::jobs::{BatchResult, Jobs, Kind};
+use postrider_spans::{Kind as Role, Span, attribute};
 use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::heartbeat;
+use crate::progress::Progress;
 use crate::queue::{Input, Waiting};
 use crate::worker::Shop;
-use crate::{evaluate, output, tts};
+use crate::{batch, evaluate, experiment, generate, http, output, tts};
 
 /// Before what the store or the log did not do is tried again.
-const AGAIN: Duration = Duration::from_millis(250);
+pub(crate) const AGAIN: Duration = Duration::from_millis(250);
 /// Before what only an operator can mend is tried again.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Before a job is looked for again whose row is not there yet: a quarter of the time that it has been missed for.
@@ -36,7 +38,7 @@ pub(crate) enum Fate {
     /// It is finished: the job has ended, and everyone was told.
     Done,
     /// The job can't be run now; it may be tried again after this time.
-    Later(Duration, Waiting),
+    Later(Duration, Box<Waiting>),
     /// The partition goes, and the job with it.
     Released,
 }
@@ -53,10 +55,17 @@ enum Stopped {
 
 /// Runs one job to its end, unless `release` is cancelled before.
 pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationToken) -> Fate {
-    let one = One { shop, waiting: &waiting, release };
-    let fate = match one.begin().await {
-        Ok(claim) => one.work(claim).await,
-        Err(early) => early,
+    let given = waiting.trace.get();
+    // It is left out where the job is not run now.
+    let span = Span::child("run job", Role::Consumer, given).filter(|_| matches!(shop.kind, Kind::BuiltIn(_)));
+    let trace = given.with_parent(span.as_ref().map_or(given.parent, Span::own));
+    let one = One { shop, waiting: &waiting, release, trace };
+    let fate = match shop.kind {
+        Kind::BuiltIn(kind) => match one.begin().await {
+            Ok((claim, counts)) => one.work(kind, claim, counts, span).await,
+            Err(early) => early,
+        },
+        Kind::Outside(index) => one.watch(&shop.jobs.kinds.outside[usize::from(index)]).await,
     };
     match fate {
         Next::Done => {
@@ -64,13 +73,13 @@ pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationTok
             Fate::Done
         }
         Next::Dropped => Fate::Done,
-        Next::Later(wait) => Fate::Later(wait, waiting),
+        Next::Later(wait) => Fate::Later(wait, Box::new(waiting)),
         Next::Released => Fate::Released,
     }
 }
 
 /// As [`Fate`], without the job.
-enum Next {
+pub(crate) enum Next {
     Done,
     /// There is no such job; its input may be another attempt's to submit it.
     Dropped,
@@ -78,38 +87,28 @@ enum Next {
     Released,
 }
 
-struct One<'a> {
-    shop: &'a Shop,
-    waiting: &'a Waiting,
+pub(crate) struct One<'a> {
+    pub(crate) shop: &'a Shop,
+    pub(crate) waiting: &'a Waiting,
     release: &'a CancellationToken,
+    /// As its run hands it on.
+    trace: Trace<'a>,
 }
 
 impl One<'_> {
     /// Claims the job; or says why it is not to be run now.
-    async fn begin(&self) -> Result<Claim, Next> {
-        let One { shop, waiting, .. } = self;
+    async fn begin(&self) -> Result<(Claim, Counts), Next> {
+        let shop = self.shop;
         // What was tried last, and may have taken place after all.
         let mut tried: Option<(Job, Claim)> = None;
         loop {
-            let Some(job) = self.find().await? else {
-                let missed = waiting.read.elapsed();
-                if missed > UNACKNOWLEDGED {
-                    tracing::warn!(job = %waiting.job, "a job has a record and no row: its sender was told that it was not taken");
-                    return Err(Next::Dropped);
-                }
-                return Err(Next::Later((missed / 4).clamp(*NO_ROW.start(), *NO_ROW.end())));
-            };
+            let job = self.row().await?;
             if let Some((_, claim)) = tried.take().filter(|(tried, _)| *tried == job) {
                 return self.begun(&job, claim).await;
             }
             let now = clock::now();
             match job.begin(shop.worker, now, lease(shop)) {
-                Begin::Over if job.told => return Err(Next::Done),
-                // Whoever ended it may have died before it told of it.
-                Begin::Over => {
-                    self.tell(&job).await?;
-                    return Err(Next::Done);
-                }
+                Begin::Over => return Err(self.over(&job).await?),
                 Begin::Wait(until) => return Err(Next::Later(until.since(now).max(LEAST_WAIT).into())),
                 Begin::GiveUp(job) => {
                     if self.swap(&job).await? {
@@ -118,6 +117,7 @@ impl One<'_> {
                     }
                 }
                 Begin::Run(job, claim) => {
+                    let job = Job { trace: self.trace.kept(), ..job };
                     if self.swap(&job).await? {
                         return self.begun(&job, claim).await;
                     }
@@ -127,21 +127,34 @@ impl One<'_> {
         }
     }
 
+    /// The job's row, once it is there.
+    pub(crate) async fn row(&self) -> Result<Job, Next> {
+        if let Some(job) = self.find().await? {
+            return Ok(job);
+        }
+        let missed = self.waiting.read.elapsed();
+        if missed > UNACKNOWLEDGED {
+            tracing::warn!(job = %self.waiting.job, "a job has a record and no row: its sender was told that it was not taken");
+            return Err(Next::Dropped);
+        }
+        Err(Next::Later((missed / 4).clamp(*NO_ROW.start(), *NO_ROW.end())))
+    }
+
     /// Tells that the job is being done now.
-    async fn begun(&self, job: &Job, claim: Claim) -> Result<Claim, Next> {
+    async fn begun(&self, job: &Job, claim: Claim) -> Result<(Claim, Counts), Next> {
         if let Err(next) = self.tell(job).await {
             self.give_back(claim).await;
             return Err(next);
         }
-        Ok(claim)
+        Ok((claim, job.counts))
     }
 
     /// Does the work while the claim holds, and writes down what came of it.
-    async fn work(&self, claim: Claim) -> Next {
-        let progress = Cell::new(0);
+    async fn work(&self, kind: JobKind, claim: Claim, counts: Counts, span: Option<Span>) -> Next {
+        let progress = Progress::from(counts);
         let timeout = self.shop.options.timeout;
         let stopped = tokio::select! {
-            worked = self.compute(claim, &progress) => Stopped::Worked(worked),
+            worked = self.compute(kind, claim, &progress) => Stopped::Worked(worked),
             lost = heartbeat(self.shop, self.waiting, claim, &progress) => {
                 tracing::info!(job = %self.waiting.job, why = %lost, "a job is not run any further");
                 Stopped::Lost
@@ -151,8 +164,11 @@ impl One<'_> {
             }
             () = self.release.cancelled() => Stopped::Released,
         };
+        if let Some(span) = span {
+            note(span, kind, self.waiting, &stopped);
+        }
         match stopped {
-            Stopped::Worked(worked) => match self.end(claim, worked).await {
+            Stopped::Worked(worked) => match self.end(claim, progress.counts(), worked).await {
                 Ok(next) => next,
                 Err(next) => {
                     self.give_back(claim).await; // unless it has ended
@@ -167,18 +183,24 @@ impl One<'_> {
         }
     }
 
-    async fn compute(&self, claim: Claim, progress: &Cell<u16>) -> Result<Output, Error> {
+    async fn compute(&self, kind: JobKind, claim: Claim, progress: &Progress) -> Result<Output, Error> {
         let input = self.input().await?;
         let folder = folder(self.waiting.job, claim);
-        match self.shop.kind {
-            JobKind::Evaluate => output::keep(self.shop, &folder, evaluate::run(self.shop, input, progress).await?).await,
+        let keep = async |json| output::keep(&self.shop.blobs, &folder, json).await;
+        match kind {
+            JobKind::Evaluate => keep(evaluate::run(self.shop, input, progress).await?).await,
             JobKind::Tts => tts::run(self.shop, &folder, input, progress).await,
+            JobKind::Http => keep(http::run(self.shop, self.waiting, self.trace, input).await?).await,
+            JobKind::Generate => keep(generate::run(self.shop, self.waiting.job, input, progress).await?).await,
+            JobKind::Experiment => experiment::run(self.shop, self.waiting, &folder, input, progress).await,
+            JobKind::Batch => batch::run(self.shop, (&self.waiting.tenant, self.waiting.job), claim, &input, progress).await,
         }
     }
 
     async fn input(&self) -> Result<Bytes, Error> {
         match &self.waiting.input {
             Input::Inline(bytes) => Ok(bytes.clone()),
+            Input::Elsewhere => Err(Error::new("internal", "the job's input was not read")),
             Input::Blob(name) => loop {
                 match self.shop.blobs.get(name).await {
                     Ok(bytes) => return Ok(bytes),
@@ -195,13 +217,13 @@ impl One<'_> {
     }
 
     /// Brings the job to its end, unless it has one already or is another worker's.
-    async fn end(&self, claim: Claim, worked: Result<Output, Error>) -> Result<Next, Next> {
+    async fn end(&self, claim: Claim, counts: Counts, worked: Result<Output, Error>) -> Result<Next, Next> {
         loop {
             let Some(job) = self.find().await? else { return Ok(Next::Done) };
             let now = clock::now();
             let ended = match &worked {
-                Ok(output) => job.complete(claim, output.clone(), now),
-                Err(error) => job.fail(claim, error.clone(), now),
+                Ok(output) => job.complete(claim, counts, output.clone(), now),
+                Err(error) => job.fail(claim, counts, error.clone(), now),
             };
             match ended {
                 Ok(ended) => {
@@ -214,7 +236,7 @@ impl One<'_> {
                     // An end of which no answer came back is this one's own.
                     let is_own = lost == Lost::Over && is_made_of(&job, &worked);
                     if let (Ok(output), false) = (&worked, is_own) {
-                        output::discard(self.shop, output).await;
+                        output::discard(&self.shop.blobs, output).await;
                     }
                     return self.lost().await;
                 }
@@ -226,8 +248,42 @@ impl One<'_> {
     async fn lost(&self) -> Result<Next, Next> {
         match self.find().await? {
             Some(job) if !job.is_over() => Ok(Next::Later(LEAST_WAIT.into())),
-            Some(job) if !job.told => self.tell(&job).await.map(|()| Next::Done),
-            Some(_) | None => Ok(Next::Done),
+            Some(job) => self.over(&job).await,
+            None => Ok(Next::Done),
+        }
+    }
+
+    /// The job has ended: everyone is told, as whoever ended it may have died before; and of one that was withdrawn it is noted
+    /// what it had made, where its kind keeps that.
+    async fn over(&self, job: &Job) -> Result<Next, Next> {
+        if !job.told {
+            self.tell(job).await?;
+        }
+        match (self.shop.kind, &job.state) {
+            (Kind::BuiltIn(JobKind::Batch), State::Canceled { output: None, .. }) => self.settle(job).await,
+            (Kind::BuiltIn(_) | Kind::Outside(_), _) => Ok(Next::Done),
+        }
+    }
+
+    /// Keeps what a batch that was withdrawn was answered by then.
+    async fn settle(&self, job: &Job) -> Result<Next, Next> {
+        let Waiting { tenant, job: id, .. } = self.waiting;
+        let settled = tokio::select! {
+            settled = batch::settle(self.shop, tenant, *id, job.counts) => settled,
+            () = self.release.cancelled() => return Err(Next::Released),
+        };
+        let (counts, output) = settled.unwrap_or_else(|error| {
+            tracing::error!(job = %id, why = error.message, "what a withdrawn batch was answered is lost");
+            (job.counts, BatchResult::default().output())
+        });
+        loop {
+            let Some(job) = self.find().await? else { return Ok(Next::Done) };
+            // Another worker may have been faster; then it also told of it.
+            let Ok(settled) = job.settle(counts, output.clone()) else { return Ok(Next::Done) };
+            if self.swap(&settled).await? {
+                self.tell_settled(&settled).await?;
+                return Ok(Next::Done);
+            }
         }
     }
 
@@ -251,6 +307,10 @@ impl One<'_> {
             && let Err(error) = self.shop.blobs.delete(name).await
         {
             tracing::warn!(%error, "a job's input can't be deleted; it goes with its day");
+        }
+        match self.shop.kind {
+            Kind::BuiltIn(JobKind::Batch) => batch::clean_up(self.shop, self.waiting.job).await,
+            Kind::BuiltIn(_) | Kind::Outside(_) => {}
         }
     }
 
@@ -279,6 +339,15 @@ impl One<'_> {
         Ok(())
     }
 
+    async fn tell_settled(&self, job: &Job) -> Result<(), Next> {
+        let Waiting { tenant, job: id, .. } = self.waiting;
+        while let Err(error) = self.shop.jobs.tell_settled(tenant, *id, job).await {
+            tracing::warn!(%error, job = %id, "it can't be told what a withdrawn job had made; trying again");
+            self.pause().await?;
+        }
+        Ok(())
+    }
+
     /// Asks the store until it answers.
     async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(&self, what: &str, ask: impl Fn() -> F) -> Result<T, Next> {
         loop {
@@ -301,6 +370,25 @@ impl One<'_> {
             () = tokio::time::sleep(AGAIN) => Ok(()),
         }
     }
+}
+
+/// Ends the span of a run.
+fn note(mut span: Span, kind: JobKind, waiting: &Waiting, stopped: &Stopped) {
+    span.set(attribute::TENANT, waiting.tenant.as_str());
+    span.set(attribute::JOB, waiting.job.to_string());
+    span.set(attribute::JOB_KIND, kind.name());
+    let error = match stopped {
+        Stopped::Worked(Ok(_)) => None,
+        // Its words may repeat what the job was given.
+        Stopped::Worked(Err(error)) => Some(error.code.as_str()),
+        Stopped::Lost => Some("lost"),
+        Stopped::Released => Some("given_back"),
+    };
+    if let Some(error) = error {
+        span.set(attribute::ERROR, error);
+        span.fail(error);
+    }
+    span.end();
 }
 
 fn is_made_of(job: &Job, worked: &Result<Output, Error>) -> bool {

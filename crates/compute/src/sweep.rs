@@ -5,6 +5,7 @@ use std::time::Duration;
 use postrider_backend::blobs::{BlobError, Blobs};
 use postrider_core::time::{Millis, Time};
 use postrider_ingest::clock;
+use postrider_ingest::files::Files;
 use postrider_ingest::jobs::Jobs;
 use tokio_util::sync::CancellationToken;
 
@@ -13,11 +14,11 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// Jobs lie in folders of the day they were made and are kept from their last change on, which may be so much later.
 const SLACK: Millis = Millis::from_secs(2 * 86_400);
 
-/// Deletes the blobs of jobs older than `retention`, from time to time, until `stop`. Any number of processes may do so.
+/// Deletes the blobs of jobs, and files, older than `retention`, from time to time, until `stop`. Any number of processes may do so.
 pub async fn run(blobs: Blobs, retention: Millis, stop: CancellationToken) {
     loop {
         if let Err(error) = sweep(&blobs, clock::now() - retention - SLACK).await {
-            tracing::warn!(%error, "what old jobs made can't be deleted; trying again in an hour");
+            tracing::warn!(%error, "old files, and what old jobs made, can't be deleted; trying again in an hour");
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -26,14 +27,15 @@ pub async fn run(blobs: Blobs, retention: Millis, stop: CancellationToken) {
     }
 }
 
-/// Deletes the blobs of jobs that were made on a day before `before`.
+/// Deletes the blobs of jobs and files that were made on a day before `before`.
 async fn sweep(blobs: &Blobs, before: Time) -> Result<(), BlobError> {
-    let kept = Jobs::day(before);
-    for folder in blobs.folders(Jobs::BLOBS).await? {
-        // Of names of one length the smaller is the older.
-        if (folder.len(), &folder) < (kept.len(), &kept) {
-            let count = blobs.delete_folder(&folder).await?;
-            tracing::info!(folder, count, "deleted what old jobs made");
+    for (root, kept) in [(Jobs::BLOBS, Jobs::day(before)), (Files::BLOBS, Files::day(before))] {
+        for folder in blobs.folders(root).await? {
+            // Of names of one length the smaller is the older.
+            if (folder.len(), &folder) < (kept.len(), &kept) {
+                let count = blobs.delete_folder(&folder).await?;
+                tracing::info!(folder, count, "deleted what is no longer kept");
+            }
         }
     }
     Ok(())
@@ -57,6 +59,10 @@ mod tests {
             blobs.put(name, Bytes::from_static(b"{}")).await.unwrap();
         }
         blobs.put("else/1/x", Bytes::new()).await.unwrap();
+        let files = [999, 1000].map(|day| Files::content("t", Uid::new(Time(day * DAY), 0, 0), 7));
+        for name in &files {
+            blobs.put(name, Bytes::new()).await.unwrap();
+        }
         sweep(&blobs, Time(1000 * DAY + 7)).await.unwrap();
         let mut left = Vec::new();
         for name in &names {
@@ -65,5 +71,6 @@ mod tests {
         assert_eq!(left, [false, false, true, true, true]);
         assert_eq!(blobs.folders(Jobs::BLOBS).await.unwrap().len(), 3, "empty folders go, too");
         assert!(blobs.size("else/1/x").await.is_ok());
+        assert!(blobs.size(&files[0]).await.is_err() && blobs.size(&files[1]).await.is_ok());
     }
 }

@@ -9,15 +9,20 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use metrics::Gauge;
 use postrider_backend::blobs::Blobs;
 use postrider_backend::log::{Consumed, Consumer, Log, LogError, Record, Tenure, Tenures};
 use postrider_backend::store::Store;
+use postrider_bert::Model;
 use postrider_core::id::JobId;
 use postrider_core::job::JobKind;
 use postrider_core::offsets::{Offset, Offsets, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::record::{JobEnvelope, RecordError};
-use postrider_ingest::jobs::Jobs;
+use postrider_egress::{self as egress, Sender};
+use postrider_ingest::jobs::{Jobs, Kind};
+use postrider_metrics::names;
+use postrider_upstream::Upstream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,13 +34,15 @@ use crate::run::{self, Fate};
 const MAX_OPEN: usize = 64;
 /// Bytes of jobs that wait in memory; beyond it nothing more is read.
 const MAX_BYTES: usize = 32 << 20;
+/// The room of one job; see [`room_of`].
+const WHOLE: usize = 8;
 /// Before a dead letter that could not be appended is appended again.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// What a worker works with.
 pub struct Compute {
     /// What sort of jobs.
-    pub kind: JobKind,
+    pub kind: Kind,
     /// Reads the kind's topic.
     pub consumer: Consumer,
     /// Where records that can't be read go.
@@ -46,12 +53,18 @@ pub struct Compute {
     pub blobs: Blobs,
     /// Tells of jobs.
     pub jobs: Arc<Jobs>,
+    /// For the metric `bert_score`, where it is configured.
+    pub model: Option<Arc<Model>>,
+    /// What calls of jobs may reach.
+    pub egress: egress::Options,
+    /// For kinds that ask one. Its connections are this worker's.
+    pub upstream: Option<Upstream>,
 }
 
 /// How a worker works.
 #[derive(Clone, Debug)]
 pub struct ComputeOptions {
-    /// Jobs that run at one time.
+    /// Jobs that run at one time. Evaluations of at most 256 KiB mostly wait for the store: of them eight times as many.
     pub concurrency: usize,
     /// Pieces of work that are computed at one time, of all jobs.
     pub threads: usize,
@@ -72,6 +85,9 @@ pub enum ComputeError {
     /// The system gives no randomness.
     #[error("the system's randomness can't be read: {0}")]
     Randomness(#[from] getrandom::Error),
+    /// Nothing can be called from here.
+    #[error(transparent)]
+    Egress(#[from] egress::EgressError),
     /// The data was written by a newer build. Skipping it would lose it.
     #[error("partition {}: {error}", partition.0)]
     Newer {
@@ -84,10 +100,14 @@ pub enum ComputeError {
 
 /// What running jobs share.
 pub(crate) struct Shop {
-    pub(crate) kind: JobKind,
+    pub(crate) kind: Kind,
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) model: Option<Arc<Model>>,
+    /// Makes the calls of jobs.
+    pub(crate) sender: Sender,
+    pub(crate) upstream: Option<Upstream>,
     pub(crate) options: ComputeOptions,
     /// Tells this worker from all others.
     pub(crate) worker: u64,
@@ -112,6 +132,7 @@ struct Hold {
 struct Ended {
     tenure: Tenure,
     offset: Offset,
+    room: usize,
     fate: Fate,
 }
 
@@ -136,15 +157,20 @@ struct Worker {
     /// Memory of jobs that are read and do not run.
     bytes: usize,
     running: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
+    /// Room that they take; `concurrency` times [`WHOLE`] is all there is.
+    taken: usize,
     /// Jobs that can't be begun yet.
     parked: FuturesUnordered<LocalBoxFuture<'static, Waiting>>,
+    /// How many wait, for operators.
+    waiting: Gauge,
 }
 
 impl Worker {
     fn new(parts: Compute, options: ComputeOptions) -> Result<Worker, ComputeError> {
-        let Compute { kind, consumer, log, store, blobs, jobs } = parts;
-        let cores = Arc::new(Semaphore::new(options.threads.max(1)));
-        let shop = Rc::new(Shop { kind, store, blobs, jobs, options, worker: getrandom::u64()?, cores });
+        let Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream } = parts;
+        let (cores, sender, worker) = (Arc::new(Semaphore::new(options.threads.max(1))), Sender::new(egress)?, getrandom::u64()?);
+        let waiting = names::JOB_QUEUE.gauge(&[jobs.kinds.name(kind)]);
+        let shop = Rc::new(Shop { kind, store, blobs, jobs, model, sender, upstream, options, worker, cores });
         Ok(Worker {
             consumer,
             log,
@@ -154,7 +180,9 @@ impl Worker {
             queue: Queue::default(),
             bytes: 0,
             running: FuturesUnordered::new(),
+            taken: 0,
             parked: FuturesUnordered::new(),
+            waiting,
         })
     }
 
@@ -176,6 +204,7 @@ impl Worker {
             },
         }
         self.start();
+        self.waiting.set((self.queue.len() + self.parked.len()) as f64);
         self.pace();
         Ok(())
     }
@@ -198,10 +227,11 @@ impl Worker {
             }
         };
         hold.offsets.start(record.offset, envelope.job, record.at);
-        let input = match envelope.input {
-            Some(name) => Input::Blob(name.to_owned()),
+        let input = match (self.shop.kind, envelope.input) {
+            (Kind::Outside(_), _) => Input::Elsewhere,
+            (Kind::BuiltIn(_), Some(name)) => Input::Blob(name.to_owned()),
             // Of its own: the record's lies in a chunk of the log, with others.
-            None => Input::Inline(Bytes::copy_from_slice(&record.payload)),
+            (Kind::BuiltIn(_), None) => Input::Inline(Bytes::copy_from_slice(&record.payload)),
         };
         let waiting = Waiting {
             tenure: hold.tenure,
@@ -212,6 +242,7 @@ impl Worker {
             job: envelope.job,
             priority: envelope.priority,
             input,
+            trace: envelope.trace.kept(),
         };
         self.bytes += waiting.bytes();
         self.queue.push(waiting);
@@ -236,31 +267,36 @@ impl Worker {
                 () = stop.cancelled() => Fate::Released,
                 () = buried => Fate::Done,
             };
-            Ended { tenure, offset, fate }
+            Ended { tenure, offset, room: 0, fate }
         }));
     }
 
     /// Runs what waits, as far as there is room.
     fn start(&mut self) {
-        while self.running.len() < self.shop.options.concurrency
-            && let Some(waiting) = self.queue.pop()
-        {
+        let kind = self.shop.kind;
+        loop {
+            let free = (self.shop.options.concurrency * WHOLE).saturating_sub(self.taken);
+            // What comes first and does not fit waits until it does: it is not overtaken for ever.
+            let Some(waiting) = self.queue.pop_if(|waiting| room_of(kind, &waiting.input) <= free) else { break };
+            let room = room_of(kind, &waiting.input);
             self.bytes = self.bytes.saturating_sub(waiting.bytes());
             let (tenure, offset) = (waiting.tenure, waiting.offset);
             let Some(hold) = self.holds.get_mut(&tenure.partition).filter(|hold| hold.tenure == tenure && !hold.is_leaving) else {
                 continue; // it is another worker's by now
             };
             hold.running += 1;
+            self.taken += room;
             let (shop, stop) = (self.shop.clone(), hold.stop.clone());
             self.running.push(Box::pin(async move {
                 let fate = run::run(&shop, waiting, &stop).await;
-                Ended { tenure, offset, fate }
+                Ended { tenure, offset, room, fate }
             }));
         }
     }
 
     fn ended(&mut self, ended: Ended) -> Result<(), ComputeError> {
-        let Ended { tenure, offset, fate } = ended;
+        let Ended { tenure, offset, room, fate } = ended;
+        self.taken -= room;
         let Some(hold) = self.holds.get_mut(&tenure.partition).filter(|hold| hold.tenure == tenure) else { return Ok(()) };
         hold.running -= 1;
         match fate {
@@ -273,7 +309,7 @@ impl Worker {
                 let at = Instant::now() + wait;
                 self.parked.push(Box::pin(async move {
                     tokio::time::sleep_until(at).await;
-                    waiting
+                    *waiting
                 }));
             }
             Fate::Released => {}
@@ -347,5 +383,13 @@ impl Worker {
             tracing::warn!(%error, "the log was left without a word");
         }
         Ok(())
+    }
+}
+
+/// The room that a job takes while it runs, of [`WHOLE`] for one whose input can be anything.
+fn room_of(kind: Kind, input: &Input) -> usize {
+    match (kind, input) {
+        (Kind::BuiltIn(JobKind::Evaluate), Input::Inline(_)) => 1,
+        (Kind::BuiltIn(_) | Kind::Outside(_), _) => WHOLE,
     }
 }

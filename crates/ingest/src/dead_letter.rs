@@ -2,6 +2,7 @@
 
 use postrider_backend::log::{Append, Failure, Log, Record, Topic};
 use postrider_core::partition::Partition;
+use postrider_metrics::names;
 
 use crate::foreign::MAX_VALUE;
 
@@ -18,6 +19,7 @@ pub fn dead_letter(log: &Log, record: &Record, mut reason: String) -> Append {
         reason,
         "a record can't be read; it goes to the dead letters"
     );
+    names::DEAD_LETTERS.counter(&["malformed"]).increment(1);
     let Record { topic, partition, offset, .. } = *record;
     let failure = Some(Box::new(Failure { topic: log.name(topic), partition, offset, reason }));
     let partition = Partition(partition.0 % log.partitions(Topic::DeadLetters));

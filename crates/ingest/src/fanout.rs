@@ -43,7 +43,7 @@ pub(crate) fn deliveries(event: &EventEnvelope<'_>, targets: &[Target<'_>], body
                 key: event.key,
                 url: target.url,
                 correlation_id: event.correlation_id,
-                traceparent: event.traceparent,
+                trace: event.trace,
                 attempts: 0,
                 row: row.take(),
             };

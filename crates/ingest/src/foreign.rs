@@ -10,13 +10,13 @@ use postrider_backend::log::{Foreign, Record};
 use postrider_core::id::Uid;
 use postrider_core::pattern::check_type;
 use postrider_core::time::Time;
+use postrider_core::trace::Trace;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::cloudevents;
 use crate::submission::{Invalid, Problem, Submission};
-use crate::trace::is_traceparent;
 
 /// The tenant of what names no other.
 const DEFAULT_TENANT: &str = "default";
@@ -64,8 +64,8 @@ pub struct ForeignEvent<'a> {
     pub tenant: &'a str,
     /// Its number, the same whenever the record is read again.
     pub number: Uid,
-    /// W3C trace context of its producer.
-    pub traceparent: Option<&'a str>,
+    /// The trace that its producer wrote it in.
+    pub trace: Option<Trace<'a>>,
     /// The event.
     pub submission: Submission<'a>,
 }
@@ -99,7 +99,7 @@ impl Reading {
         Ok(ForeignEvent {
             tenant,
             number: number(topic, record),
-            traceparent: header("traceparent").filter(|text| is_traceparent(text)),
+            trace: header("traceparent").and_then(|parent| Trace::read(parent, header("tracestate"))),
             submission,
         })
     }
@@ -188,11 +188,11 @@ mod tests {
         let reading = Reading::default();
         let json = record(1, r#"{"type":"order.created","data":{"n":1},"id":"7"}"#);
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let plain = foreign("k", &[("tenant", "acme"), ("traceparent", trace)]);
+        let plain = foreign("k", &[("tenant", "acme"), ("traceparent", trace), ("tracestate", "a=1")]);
         let event = reading.read("events", &json, &plain).expect("an event");
-        assert_eq!((event.tenant, event.traceparent, &*event.submission.kind), ("acme", Some(trace), "order.created"));
+        assert_eq!((event.tenant, event.trace, &*event.submission.kind), ("acme", Trace::read(trace, Some("a=1")), "order.created"));
         let garbled = foreign("k", &[("traceparent", "00-1-2-00")]);
-        assert_eq!(reading.read("events", &json, &garbled).expect("an event").traceparent, None);
+        assert_eq!(reading.read("events", &json, &garbled).expect("an event").trace, None);
 
         let structured = record(2, r#"{"specversion":"1.0","id":"7","source":"/s","type":"order.created","data":{"n":1}}"#);
         let marked = foreign("", &[("Content-Type", "application/cloudevents+json; charset=utf-8")]);

@@ -9,6 +9,8 @@ use postrider_core::id::{DeliveryId, Uid};
 use postrider_core::partition;
 use postrider_core::record::{Command, Envelope, EventEnvelope, Target};
 use postrider_core::time::Time;
+use postrider_core::trace::Trace;
+use postrider_spans::{Kind, Span, attribute, handed_on};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
@@ -31,8 +33,8 @@ pub struct Source<'a> {
     pub tenant: &'a str,
     /// The `Idempotency-Key` of the request.
     pub idempotency_key: Option<&'a str>,
-    /// W3C trace context of the request.
-    pub traceparent: Option<&'a str>,
+    /// The trace of the request.
+    pub trace: Option<Trace<'a>>,
 }
 
 /// What a sender is told of its event.
@@ -62,7 +64,7 @@ impl Receipt {
 }
 
 /// What is to be known of an event before its body.
-pub fn envelope<'a>(tenant: &'a str, traceparent: Option<&'a str>, number: Uid, event: &'a Submission<'_>) -> EventEnvelope<'a> {
+pub fn envelope<'a>(tenant: &'a str, trace: Option<Trace<'a>>, number: Uid, event: &'a Submission<'_>) -> EventEnvelope<'a> {
     EventEnvelope {
         tenant,
         event: number,
@@ -70,7 +72,7 @@ pub fn envelope<'a>(tenant: &'a str, traceparent: Option<&'a str>, number: Uid, 
         kind: &event.kind,
         key: event.key.as_deref(),
         correlation_id: event.correlation_id.as_deref(),
-        traceparent,
+        trace,
         metadata: event.metadata.map(|metadata| metadata.get()),
         urls: event.urls().collect(),
     }
@@ -93,6 +95,13 @@ pub enum IngestError {
     KeyReused(&'static str),
 }
 
+/// An event that has a number.
+struct Begun<'a> {
+    number: Uid,
+    span: Option<Span>,
+    source: Source<'a>,
+}
+
 /// An event that is checked and matched, with the records that make it durable.
 struct Prepared {
     receipt: Receipt,
@@ -107,7 +116,14 @@ impl Ingest {
 
     /// Takes one event; durable when it returns. `raw` is what the sender sent, to tell a repeat from a different event.
     pub async fn submit(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Receipt, IngestError> {
-        let Prepared { receipt, records } = self.prepare(source, event, raw).await?;
+        let Begun { number, span, source } = self.begin(source);
+        let taken = self.submit_as(number, source, event, raw).await;
+        note(span, source.tenant, event, &taken);
+        taken
+    }
+
+    async fn submit_as(&self, number: Uid, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Receipt, IngestError> {
+        let Prepared { receipt, records } = self.prepare(number, source, event, raw).await?;
         if !records.is_empty() {
             self.log.append(records).await?;
         }
@@ -117,9 +133,12 @@ impl Ingest {
     /// Takes many events with one append. Each has its own result; those that fail leave the others alone.
     pub async fn submit_batch(&self, source: Source<'_>, events: &[(Submission<'_>, &[u8])]) -> Vec<Result<Receipt, IngestError>> {
         let mut results = Vec::with_capacity(events.len());
+        let mut spans = Vec::with_capacity(events.len());
         let mut records = Vec::with_capacity(events.len());
         for (event, raw) in events {
-            results.push(self.prepare(source, event, raw).await.map(|prepared| {
+            let Begun { number, span, source } = self.begin(source);
+            spans.push(span);
+            results.push(self.prepare(number, source, event, raw).await.map(|prepared| {
                 records.extend(prepared.records);
                 prepared.receipt
             }));
@@ -129,20 +148,31 @@ impl Ingest {
         {
             let reason = error.to_string();
             let refused = || IngestError::Log(LogError::Unavailable { reason: reason.clone() });
-            return results.into_iter().map(|result| result.and_then(|_| Err(refused()))).collect();
+            results = results.into_iter().map(|result| result.and_then(|_| Err(refused()))).collect();
+        }
+        for ((span, result), (event, _)) in spans.into_iter().zip(&results).zip(events) {
+            note(span, source.tenant, event, result);
         }
         results
     }
 
-    async fn prepare(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Prepared, IngestError> {
+    /// Gives an event its number, and the trace that it hands on.
+    fn begin<'a>(&self, source: Source<'a>) -> Begun<'a> {
+        let number = self.ids.next(clock::now());
+        let span = Span::begin("ingest event", Kind::Server, source.trace, number);
+        let trace = handed_on(span.as_ref(), source.trace);
+        Begun { number, span, source: Source { trace, ..source } }
+    }
+
+    async fn prepare(&self, number: Uid, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Prepared, IngestError> {
         let now = clock::now();
-        let (number, known) = self.claim(source, event, raw, self.ids.next(now), now).await?;
+        let (number, known) = self.claim(source, event, raw, number, now).await?;
         let receipt = Receipt::new(number, event);
         if known {
             return Ok(Prepared { receipt, records: Vec::new() });
         }
         let body = receipt.body(event);
-        let envelope = envelope(source.tenant, source.traceparent, number, event);
+        let envelope = envelope(source.tenant, source.trace, number, event);
         let targets = self.targets(&envelope).await?;
         let records = if targets.is_empty() || targets.len() > fanout::DIRECT {
             vec![fanout::event(&envelope, body, self.log.partitions(Topic::Events))]
@@ -202,6 +232,18 @@ impl Ingest {
     }
 }
 
+/// Ends the span of an event, if there is one.
+fn note(span: Option<Span>, tenant: &str, event: &Submission<'_>, taken: &Result<Receipt, IngestError>) {
+    let Some(mut span) = span else { return };
+    span.set(attribute::TENANT, tenant);
+    span.set(attribute::EVENT_TYPE, &*event.kind);
+    match taken {
+        Ok(receipt) => span.set(attribute::EVENT, receipt.event.to_string()),
+        Err(error) => span.fail(&error.to_string()),
+    }
+    span.end();
+}
+
 /// A command about a delivery that exists.
 #[derive(Clone, Debug)]
 pub struct Redelivery<'a> {
@@ -234,7 +276,7 @@ impl Redelivery<'_> {
             key: self.key,
             url: self.url,
             correlation_id: self.correlation_id,
-            traceparent: None,
+            trace: None,
             attempts: self.attempts,
             row: None,
         };

@@ -9,12 +9,12 @@ pub mod clock;
 pub mod cloudevents;
 mod dead_letter;
 mod fanout;
+pub mod files;
 mod foreign;
 mod ids;
 mod ingest;
 pub mod jobs;
 mod submission;
-mod trace;
 
 pub use dead_letter::dead_letter;
 pub use fanout::{CHUNK, DIRECT};
@@ -22,4 +22,3 @@ pub use foreign::{ForeignEvent, Format, MAX_VALUE, Reading, TypeOf};
 pub use ids::Ids;
 pub use ingest::{Ingest, IngestError, Receipt, Redelivery, Source, envelope};
 pub use submission::{Invalid, MAX_URLS, Problem, Submission};
-pub use trace::is_traceparent;

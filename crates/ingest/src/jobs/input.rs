@@ -5,11 +5,10 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use postrider_evaluate::{MAX_BYTES, Metric, Options, Pair, Stemming};
-use postrider_speech::{BadField, Format, Order, Request};
 use serde::de::{self, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::kinds::Kinds;
+use super::kinds::{Bert, Kinds};
 use crate::submission::{Invalid, Problem};
 
 /// Most pairs of one evaluation.
@@ -26,13 +25,28 @@ const MAX_NAMED: usize = 20;
 pub struct EvaluateInput {
     /// At least one, at most 100,000.
     pub pairs: Vec<Pair>,
-    /// At least one.
+    /// At least one, unless `bert` is asked for.
     pub metrics: Vec<Metric>,
     /// Where a metric leaves a choice.
     pub options: Options,
+    /// How `bert_score` is computed, if it is asked for.
+    pub bert: Option<BertOptions>,
     /// What is answered.
     pub detail: Detail,
 }
+
+/// Where `bert_score` leaves a choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BertOptions {
+    /// After which layer of the model embeddings are compared; the last one unless given.
+    pub layer: Option<usize>,
+    /// Whether tokens that are rare among the references count more.
+    pub idf: bool,
+}
+
+/// The metric that needs a model.
+const BERT_SCORE: &str = "bert_score";
 
 /// What an evaluation is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -58,6 +72,8 @@ struct Raw<'a> {
     metrics: List<Cow<'a, str>, MAX_METRICS>,
     #[serde(default)]
     stemming: bool,
+    #[serde(default)]
+    bert_score: Option<BertOptions>,
     #[serde(default)]
     detail: Detail,
 }
@@ -129,10 +145,11 @@ impl<'de> Visitor<'de> for OneOrMany {
 
 impl EvaluateInput {
     /// Reads `{pairs, metrics, …}`, or `{candidates, references, metrics, …}`; names everything that is wrong.
-    pub fn from_json(bytes: &[u8]) -> Result<EvaluateInput, Invalid> {
+    pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<EvaluateInput, Invalid> {
         let raw: Raw<'_> = Invalid::from_json(bytes)?;
         let mut problems = Vec::new();
-        let metrics = metrics(&raw.metrics.0, &mut problems);
+        let (metrics, wants_bert) = metrics(kinds, &raw.metrics.0, &mut problems);
+        let bert = wants_bert.then(|| raw.bert_score.unwrap_or_default());
         let pairs: Vec<Pair> = match (raw.pairs, raw.candidates, raw.references) {
             (Some(List(pairs)), None, None) => {
                 let pair = |RawPair { candidate, references }| Pair { candidate: candidate.into_owned(), references: references.0 };
@@ -155,80 +172,36 @@ impl EvaluateInput {
             return Err(Invalid::Fields(problems));
         }
         let stemming = if raw.stemming { Stemming::Porter } else { Stemming::Off };
-        Ok(EvaluateInput { pairs, metrics, options: Options { stemming }, detail: raw.detail })
+        Ok(EvaluateInput { pairs, metrics, options: Options { stemming }, bert, detail: raw.detail })
     }
 }
 
-/// A text to be spoken.
-#[derive(Clone, Debug)]
-pub struct TtsInput {
-    /// As espeak-ng takes it.
-    pub request: Request,
-    /// What the file will be.
-    pub format: Format,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSpeech {
-    text: String,
-    language: String,
-    #[serde(default)]
-    voice: Option<String>,
-    #[serde(default)]
-    rate: Option<u32>,
-    #[serde(default)]
-    pitch: Option<u32>,
-    #[serde(default)]
-    format: RawFormat,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum RawFormat {
-    #[default]
-    Wav,
-    Ogg,
-}
-
-impl TtsInput {
-    /// Reads `{text, language, …}`; names everything that is wrong.
-    pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<TtsInput, Invalid> {
-        let RawSpeech { text, language, voice, rate, pitch, format } = Invalid::from_json(bytes)?;
-        let format = match format {
-            RawFormat::Wav => Format::Wav,
-            RawFormat::Ogg => Format::Ogg,
-        };
-        let unavailable = |why: &String| Invalid::Fields(vec![Problem::new("", why.clone())]);
-        let espeak = kinds.speech.as_ref().map_err(unavailable)?;
-        let problem = |BadField { field, message }| Problem::new(field, message);
-        let order = Order { text, language, voice, rate, pitch, format };
-        let request = espeak.request(order).map_err(|bad| Invalid::Fields(bad.fields.into_iter().map(problem).collect()))?;
-        Ok(TtsInput { request, format })
-    }
-
-    /// The file's media type.
-    pub fn media_type(&self) -> &'static str {
-        match self.format {
-            Format::Wav => "audio/wav",
-            Format::Ogg => "audio/ogg",
-        }
-    }
-}
-
-fn metrics(names: &[Cow<'_, str>], problems: &mut Vec<Problem>) -> Vec<Metric> {
+/// The metrics of these names, and whether `bert_score` is among them.
+fn metrics(kinds: &Kinds, names: &[Cow<'_, str>], problems: &mut Vec<Problem>) -> (Vec<Metric>, bool) {
     if names.is_empty() {
-        problems.push(Problem::new("metrics", format!("must name 1 to {MAX_METRICS} of {}", Metric::KNOWN.join(", "))));
-        return Vec::new();
+        problems.push(Problem::new("metrics", format!("must name 1 to {MAX_METRICS} of {}, {BERT_SCORE}", Metric::KNOWN.join(", "))));
     }
-    let mut metrics = Vec::new();
+    let (mut metrics, mut wants_bert) = (Vec::new(), false);
     for (index, name) in names.iter().enumerate() {
-        match Metric::parse(name) {
-            Ok(found) => metrics.extend_from_slice(found),
-            Err(error) => problems.push(Problem::new(format!("metrics.{index}"), error.to_string())),
-        }
+        let words = match (Metric::parse(name), kinds.bert) {
+            (Ok(found), _) => {
+                metrics.extend_from_slice(found);
+                continue;
+            }
+            (Err(_), Bert::Configured) if name == BERT_SCORE => {
+                wants_bert = true;
+                continue;
+            }
+            (Err(_), Bert::Missing) if name == BERT_SCORE => {
+                "needs a model: the server's setting evaluate.bert_model must name a folder with config.json, tokenizer.json and \
+                 model.safetensors"
+                    .to_owned()
+            }
+            (Err(error), _) => format!("{error}, {BERT_SCORE}"),
+        };
+        problems.push(Problem::new(format!("metrics.{index}"), words));
     }
-    metrics
+    (metrics, wants_bert)
 }
 
 fn check_pairs(pairs: &[Pair], problems: &mut Vec<Problem>) {
@@ -252,8 +225,13 @@ fn check_pairs(pairs: &[Pair], problems: &mut Vec<Problem>) {
 mod tests {
     use super::*;
 
+    fn kinds(bert: Bert) -> Kinds {
+        let (guard, outside) = (postrider_egress::Guard::default(), Vec::new());
+        Kinds { speech: Err("install it".to_owned()), bert, upstream: Ok(()), guard, outside }
+    }
+
     fn read(json: &str) -> Result<EvaluateInput, Invalid> {
-        EvaluateInput::from_json(json.as_bytes())
+        EvaluateInput::from_json(&kinds(Bert::Missing), json.as_bytes())
     }
 
     fn wrong(json: &str) -> Vec<(String, String)> {
@@ -271,6 +249,16 @@ mod tests {
         let (rows, columns) = (rows.unwrap(), columns.unwrap());
         assert_eq!(rows.pairs, columns.pairs);
         assert_eq!((rows.metrics.len(), rows.detail, columns.detail), (5, Detail::Pairs, Detail::Corpus));
+    }
+
+    #[test]
+    fn bert_score_needs_a_model_and_has_options_of_its_own() {
+        let json = r#"{"candidates":["a"],"references":["b"],"metrics":["bert_score"],"bert_score":{"layer":5,"idf":true}}"#;
+        let missing = wrong(json);
+        assert_eq!(missing[0].0, "metrics.0");
+        assert!(missing[0].1.contains("evaluate.bert_model"), "{missing:?}");
+        let input = EvaluateInput::from_json(&kinds(Bert::Configured), json.as_bytes()).unwrap();
+        assert_eq!((input.metrics.len(), input.bert), (0, Some(BertOptions { layer: Some(5), idf: true })));
     }
 
     #[test]

@@ -4,15 +4,22 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use postrider_core::job::{Callback, JobKind};
+use postrider_core::job::{Callback, Format, JobKind};
+use postrider_core::pattern::Pattern;
 use postrider_core::secret::{MAX_SECRET, Secret};
 use postrider_egress::wrong_headers;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::input::{EvaluateInput, List, TtsInput};
-use super::kinds::Kinds;
+use super::batch::BatchInput;
+use super::experiment::ExperimentInput;
+use super::generate::GenerateInput;
+use super::http::HttpInput;
+use super::input::{EvaluateInput, List};
+use super::kinds::{Kind, Kinds};
+use super::tts::TtsInput;
 use crate::submission::{Invalid, MAX_URLS, Problem, wrong_metadata};
 
 /// The highest priority; jobs without one have the middle.
@@ -21,14 +28,18 @@ const MIDDLE: u8 = 5;
 /// Members that `include` or `exclude` may name, and the longest name of one in bytes.
 const MAX_MEMBERS: usize = 32;
 const MAX_MEMBER: usize = 64;
+/// Most bytes of an input that goes to workers outside: all of it is in the record, which Kafka's clients take by default.
+const MAX_OUTSIDE: usize = 768 << 10;
+/// Longest time-out of a hook, in seconds.
+const MAX_TIMEOUT: u32 = 120;
 /// Unknown members that are named; of the others the same would be said.
 const MAX_UNKNOWN: usize = 20;
 
 /// A job that can be done, but for what only doing it shows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct JobSubmission {
     /// What sort of work it is.
-    pub kind: JobKind,
+    pub kind: Kind,
     /// What it is to be done with: a JSON object of the kind's own shape.
     pub input: String,
     /// Who is told of its end; what its URLs are signed with is beside it.
@@ -37,10 +48,44 @@ pub struct JobSubmission {
     pub secret: Option<Secret>,
     /// Headers of calls of its URLs, beside ours.
     pub headers: BTreeMap<String, String>,
+    /// Who is told of what happens meanwhile, too.
+    pub hooks: Vec<NewHook>,
     /// From 0 to 9.
     pub priority: u8,
     /// The sender's own data, as JSON.
     pub metadata: Option<String>,
+}
+
+/// Without what may be a credential: the input and the values of headers.
+impl fmt::Debug for JobSubmission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let JobSubmission { kind, input, callback, secret, headers, hooks, priority, metadata } = self;
+        f.debug_struct("JobSubmission")
+            .field("kind", kind)
+            .field("input", &format_args!("{} bytes", input.len()))
+            .field("callback", callback)
+            .field("secret", secret)
+            .field("headers", &headers.keys())
+            .field("hooks", hooks)
+            .field("priority", priority)
+            .field("metadata", metadata)
+            .finish()
+    }
+}
+
+/// A URL that is told of some of a job's events.
+#[derive(Clone, Debug)]
+pub struct NewHook {
+    /// Where it is.
+    pub url: String,
+    /// What it is signed with, where not with the tenant's own secret.
+    pub secret: Option<Secret>,
+    /// Longest time of attempts after the first, in seconds.
+    pub timeout: Option<u32>,
+    /// The events it wants; empty means all.
+    pub events: Vec<Pattern>,
+    /// What it is sent.
+    pub format: Format,
 }
 
 /// A job is not taken.
@@ -63,6 +108,8 @@ struct Beside<'a> {
     webhook_urls: Option<List<String, MAX_URLS>>,
     #[serde(default)]
     webhook: Option<Webhook>,
+    #[serde(default)]
+    webhooks: Option<List<RawHook, MAX_URLS>>,
     #[serde(default)]
     priority: Option<u64>,
     #[serde(default, borrow)]
@@ -87,6 +134,21 @@ struct Payload {
     include: Option<List<String, MAX_MEMBERS>>,
     #[serde(default)]
     exclude: Option<List<String, MAX_MEMBERS>>,
+}
+
+/// One of `webhooks`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHook {
+    url: String,
+    #[serde(default)]
+    events: Option<List<String, MAX_MEMBERS>>,
+    #[serde(default)]
+    secret: Option<String>,
+    #[serde(default)]
+    timeout: Option<u64>,
+    #[serde(default)]
+    template: Option<Format>,
 }
 
 /// The members of an object, none of them twice.
@@ -120,7 +182,7 @@ impl<'de> Visitor<'de> for Once {
 }
 
 /// The members that are not the kind's own.
-const BESIDE: [&str; 5] = ["webhook_url", "webhook_urls", "webhook", "priority", "metadata"];
+const BESIDE: [&str; 6] = ["webhook_url", "webhook_urls", "webhook", "webhooks", "priority", "metadata"];
 
 impl JobSubmission {
     /// Reads and checks `{kind, input, …}`.
@@ -132,10 +194,10 @@ impl JobSubmission {
             members.keys().take(MAX_UNKNOWN).map(|name| Problem::new(shortened(name), "is not a field of this request")).collect();
         let kind = match kind.map(|kind| serde_json::from_str::<&str>(kind.get())) {
             Some(Ok(name)) => {
-                JobKind::named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), names()))
+                kinds.named(name).ok_or_else(|| format!("`{}` is not a kind of job; there are {}", shortened(name), names(kinds)))
             }
-            Some(Err(_)) => Err(format!("must be text: one of {}", names())),
-            None => Err(format!("is missing; there are {}", names())),
+            Some(Err(_)) => Err(format!("must be text: one of {}", names(kinds))),
+            None => Err(format!("is missing; there are {}", names(kinds))),
         };
         let input = input.ok_or("is missing: an object with what the job is to be done with");
         match (kind, input) {
@@ -153,7 +215,7 @@ impl JobSubmission {
         let Members(mut members) = Invalid::from_json(bytes)?;
         let beside = split(&mut members);
         let input = serde_json::to_string(&members).map_err(|error| Invalid::Syntax(error.to_string()))?;
-        finish(kinds, kind, input, beside, "", Vec::new())
+        finish(kinds, Kind::BuiltIn(kind), input, beside, "", Vec::new())
     }
 }
 
@@ -164,14 +226,15 @@ fn split<'a>(members: &mut BTreeMap<Cow<'a, str>, &'a RawValue>) -> BTreeMap<&'s
 
 fn finish(
     kinds: &Kinds,
-    kind: JobKind,
+    kind: Kind,
     input: String,
     beside: BTreeMap<&'static str, &RawValue>,
     scope: &str,
     mut problems: Vec<Problem>,
 ) -> Result<JobSubmission, Refused> {
+    let mut experiment = None;
     match check_input(kinds, kind, &input) {
-        Ok(()) => {}
+        Ok(named) => experiment = named,
         Err(Refused::Invalid(invalid)) => problems.extend(scoped(invalid, scope)),
         Err(unavailable @ Refused::Unavailable(_)) => return Err(unavailable),
     }
@@ -184,7 +247,8 @@ fn finish(
         }
         Err(error) => return Err(error.into()),
     };
-    let callback = callback(&beside, &mut problems);
+    let callback = Callback { experiment, ..callback(&beside, &mut problems) };
+    let hooks = hooks(kind, &beside, &mut problems);
     let (secret, headers) = own(&beside, &mut problems);
     let priority = match beside.priority {
         None => MIDDLE,
@@ -196,7 +260,7 @@ fn finish(
     problems.extend(beside.metadata.and_then(wrong_metadata));
     let metadata = beside.metadata.map(|metadata| metadata.get().to_owned());
     match problems.is_empty() {
-        true => Ok(JobSubmission { kind, input, callback, secret, headers, priority, metadata }),
+        true => Ok(JobSubmission { kind, input, callback, secret, headers, hooks, priority, metadata }),
         false => Err(Invalid::Fields(problems).into()),
     }
 }
@@ -225,7 +289,41 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
             problems.push(Problem::new(field, format!("must name members of at most {MAX_MEMBER} bytes")));
         }
     }
-    Callback { urls, endpoints: Vec::new(), include, exclude }
+    Callback { urls, include, exclude, ..Callback::default() }
+}
+
+/// Who is told of what happens meanwhile.
+fn hooks(kind: Kind, beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Vec<NewHook> {
+    let usual = match kind {
+        Kind::BuiltIn(JobKind::Experiment) => Format::Experiment,
+        Kind::BuiltIn(JobKind::Evaluate | JobKind::Tts | JobKind::Generate | JobKind::Batch | JobKind::Http) | Kind::Outside(_) => {
+            Format::Event
+        }
+    };
+    let mut hooks = Vec::new();
+    for (index, hook) in beside.webhooks.iter().flat_map(|List(hooks)| hooks).enumerate() {
+        let mut wrong = |field: &str, words: String| problems.push(Problem::new(format!("webhooks.{index}.{field}"), words));
+        if let Err(error) = postrider_egress::check_url(&hook.url) {
+            wrong("url", error.to_string());
+        }
+        let mut events = Vec::new();
+        for (at, pattern) in hook.events.iter().flat_map(|List(events)| events).enumerate() {
+            match pattern.parse::<Pattern>() {
+                Ok(pattern) => events.push(pattern),
+                Err(error) => wrong(&format!("events.{at}"), error.to_string()),
+            }
+        }
+        let secret = hook.secret.as_deref().and_then(Secret::chosen);
+        if hook.secret.is_some() && secret.is_none() {
+            wrong("secret", format!("must be 1 to {MAX_SECRET} visible ASCII characters"));
+        }
+        let timeout = hook.timeout.and_then(|seconds| u32::try_from(seconds).ok()).filter(|seconds| (1..=MAX_TIMEOUT).contains(seconds));
+        if hook.timeout.is_some() && timeout.is_none() {
+            wrong("timeout", format!("must be a whole number of seconds from 1 to {MAX_TIMEOUT}"));
+        }
+        hooks.push(NewHook { url: hook.url.clone(), secret, timeout, events, format: hook.template.unwrap_or(usual) });
+    }
+    hooks
 }
 
 /// The secret and the headers that came with the URLs.
@@ -242,16 +340,37 @@ fn own(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> (Option<Secret>, BTr
     (secret, webhook.headers.clone())
 }
 
-/// Whether the input can be worked with.
-fn check_input(kinds: &Kinds, kind: JobKind, input: &str) -> Result<(), Refused> {
+/// Whether the input can be worked with; the name of its experiment, if it has one.
+fn check_input(kinds: &Kinds, kind: Kind, input: &str) -> Result<Option<String>, Refused> {
+    let kind = match kind {
+        Kind::BuiltIn(kind) => kind,
+        Kind::Outside(_) => return Ok(check_outside(input).map(|()| None)?),
+    };
     if let Some(why) = kinds.unavailable(kind) {
         return Err(Refused::Unavailable(why.to_owned()));
     }
     match kind {
-        JobKind::Evaluate => EvaluateInput::from_json(input.as_bytes()).map(drop)?,
+        JobKind::Evaluate => EvaluateInput::from_json(kinds, input.as_bytes()).map(drop)?,
         JobKind::Tts => TtsInput::from_json(kinds, input.as_bytes()).map(drop)?,
+        JobKind::Http => HttpInput::from_json(kinds, input.as_bytes()).map(drop)?,
+        JobKind::Batch => BatchInput::from_json(input.as_bytes()).map(drop)?,
+        JobKind::Generate => GenerateInput::from_json(input.as_bytes()).map(drop)?,
+        JobKind::Experiment => return Ok(ExperimentInput::from_json(input.as_bytes())?.experiment_id),
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Whether a worker outside can be given the input: what it says is between the sender and the worker.
+fn check_outside(input: &str) -> Result<(), Invalid> {
+    if input.len() > MAX_OUTSIDE {
+        let words =
+            format!("has {} bytes; for this kind the most is {MAX_OUTSIDE}: put what is larger where its worker finds it", input.len());
+        return Err(Invalid::Fields(vec![Problem::new("", words)]));
+    }
+    match Invalid::from_json::<Value>(input.as_bytes())? {
+        Value::Object(_) => Ok(()),
+        _other => Err(Invalid::Fields(vec![Problem::new("", "must be an object")])),
+    }
 }
 
 fn scoped(invalid: Invalid, scope: &str) -> Vec<Problem> {
@@ -266,8 +385,8 @@ fn scoped(invalid: Invalid, scope: &str) -> Vec<Problem> {
     }
 }
 
-fn names() -> String {
-    JobKind::ALL.map(JobKind::name).join(", ")
+fn names(kinds: &Kinds) -> String {
+    kinds.names().collect::<Vec<_>>().join(", ")
 }
 
 fn shortened(text: &str) -> String {
@@ -277,10 +396,15 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::jobs::{Bert, OutsideKind};
+    use postrider_core::time::Millis;
+    use postrider_egress::Guard;
+    use serde_json::json;
 
     fn none() -> Kinds {
-        Kinds { speech: Err("install it".to_owned()) }
+        let outside = vec![OutsideKind { name: "transcribe".to_owned(), patience: Millis(1000) }];
+        let speech = Err("install it".to_owned());
+        Kinds { speech, bert: Bert::Missing, upstream: Ok(()), guard: Guard::default(), outside }
     }
 
     fn wrong(result: Result<JobSubmission, Refused>) -> Vec<String> {
@@ -303,6 +427,44 @@ mod tests {
             assert_eq!(serde_json::from_str::<Value>(&job.input).unwrap(), input);
             assert_eq!((job.priority, job.callback.urls.as_slice()), (9, &["https://a.example/".to_owned()][..]));
         }
+    }
+
+    #[test]
+    fn what_is_done_outside_takes_any_object_that_a_record_has_room_for() {
+        let job = json!({"kind": "transcribe", "input": {"any": [1, {"thing": null}]}});
+        let job = JobSubmission::from_json(&none(), job.to_string().as_bytes()).unwrap();
+        assert_eq!((job.kind, job.input.as_str()), (Kind::Outside(0), r#"{"any":[1,{"thing":null}]}"#));
+        assert!(!format!("{job:?}").contains("thing"), "an input may be a secret");
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+        for input in ["[1]", "7", "null", &deep, &json!({ "a": "x".repeat(MAX_OUTSIDE) }).to_string()] {
+            let job = format!(r#"{{"kind":"transcribe","input":{input}}}"#);
+            assert_eq!(wrong(JobSubmission::from_json(&none(), job.as_bytes())), ["input"], "{input:.40}");
+        }
+        let unknown = JobSubmission::from_json(&none(), br#"{"kind":"translate","input":{}}"#).unwrap_err().to_string();
+        assert!(unknown.contains("evaluate, tts, generate, experiment, batch, http, transcribe"), "{unknown}");
+    }
+
+    #[test]
+    fn hooks_are_checked_and_get_what_their_kind_usually_sends() {
+        let job = json!({
+            "kind": "generate", "input": {"model": "m", "messages": [{"role": "user", "content": "a"}]},
+            "webhooks": [
+                {"url": "https://a.example/", "events": ["completion.*"], "secret": "s", "timeout": 30},
+                {"url": "https://b.example/", "template": "slack"},
+            ],
+        });
+        let job = JobSubmission::from_json(&none(), job.to_string().as_bytes()).unwrap();
+        assert_eq!((job.hooks[0].format, job.hooks[0].timeout, job.hooks[0].events.len()), (Format::Event, Some(30), 1));
+        assert_eq!((job.hooks[1].format, job.hooks[1].events.len()), (Format::Slack, 0));
+        assert!(!format!("{:?}", job.hooks).contains("\"s\""));
+        let job = json!({
+            "kind": "generate", "input": {"model": "m", "messages": []},
+            "webhooks": [{"url": "ftp://a/", "events": ["a..b"], "secret": "", "timeout": 0}],
+        });
+        assert_eq!(
+            wrong(JobSubmission::from_json(&none(), job.to_string().as_bytes())),
+            ["input.messages", "webhooks.0.url", "webhooks.0.events.0", "webhooks.0.secret", "webhooks.0.timeout"]
+        );
     }
 
     #[test]

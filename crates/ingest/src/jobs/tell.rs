@@ -4,14 +4,18 @@ use bytes::Bytes;
 use postrider_backend::blobs::BlobError;
 use postrider_backend::log::{Append, Topic};
 use postrider_backend::store::JobStatus;
-use postrider_core::id::{DeliveryId, JobId};
-use postrider_core::job::{Callback, Job, JobKind, Output, State, Stored, Telling, event_number};
+use postrider_core::id::{DeliveryId, JobId, Uid};
+use postrider_core::job::{About, Audience, Callback, Error, Job, JobKind, LineError, Output, State, Stored, event_number};
 use postrider_core::record::{EventEnvelope, Target};
 use postrider_core::time::Time;
+use postrider_metrics::names;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::hook;
 use super::link::Link;
+use super::own::{self, Own};
 use super::submit::Jobs;
 use crate::fanout;
 use crate::ingest::{IngestError, Receipt, envelope};
@@ -20,19 +24,89 @@ use crate::submission::Submission;
 /// A result of more bytes is told as a link.
 pub const INLINE_RESULT: u64 = 256 << 10;
 
+/// Whether a job has come further since that was told last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It has.
+    Further,
+    /// It stands where it stood.
+    Not,
+}
+
+/// Something that happened to a job.
+struct Notice<'a> {
+    /// Its type.
+    kind: &'a str,
+    about: About,
+    /// When it happened.
+    at: Time,
+    data: &'a RawValue,
+}
+
 impl Jobs {
     /// Makes durable what is to be told of the job's present state. Who tells the same state again tells it under the same ids.
     pub async fn tell(&self, tenant: &str, id: JobId, job: &Job) -> Result<(), IngestError> {
         let records = self.news(tenant, id, job).await?;
         self.ingest.log.append(records).await?;
+        measure(job);
         Ok(())
     }
 
-    /// As [`Jobs::tell`] for a job that has come further at `now`.
-    pub async fn tell_progress(&self, tenant: &str, id: JobId, job: &Job, now: Time) -> Result<(), IngestError> {
-        let flat = self.flat(tenant, id, job).await?;
-        let news = self.event(tenant, id, job, "job.progress", now, &flat).await?;
-        self.ingest.log.append(news).await?;
+    /// As [`Jobs::tell`] for a job that was withdrawn and told of before, once it is known what it had made: what its kind has to
+    /// say of that.
+    pub async fn tell_settled(&self, tenant: &str, id: JobId, job: &Job) -> Result<(), IngestError> {
+        if let Some(Own { name, state, data }) = own::of_state(id, job, None) {
+            let notice = Notice { kind: name, about: About::Own(state), at: since(id, job), data: &data };
+            let records = self.event(tenant, id, job, notice).await?;
+            self.ingest.log.append(records).await?;
+        }
+        Ok(())
+    }
+
+    /// What events of a job's kind name it by: an object.
+    pub fn subject(id: JobId, job: &Job) -> Value {
+        own::about(id, job)
+    }
+
+    /// Tells that a job is on the way at `now`: that it has come further, where `moved` says so, and the `detail` that its
+    /// kind has to say, which is an object.
+    pub async fn tell_progress(
+        &self,
+        tenant: &str,
+        id: JobId,
+        job: &Job,
+        now: Time,
+        moved: Moved,
+        detail: Option<&RawValue>,
+    ) -> Result<(), IngestError> {
+        let mut records = Vec::new();
+        if moved == Moved::Further {
+            let data = self.flat(tenant, id, job).await?.to_json();
+            let notice = Notice { kind: "job.progress", about: About::State(job.version), at: now, data: &data };
+            records.extend(self.event(tenant, id, job, notice).await?);
+        }
+        if let Some((kind, data)) = own::of_progress(job).zip(detail) {
+            let notice = Notice { kind, about: About::Progress(job.version), at: now, data };
+            records.extend(self.event(tenant, id, job, notice).await?);
+        }
+        if !records.is_empty() {
+            self.ingest.log.append(records).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells of a part of what a job makes, made `at` an instant; parts are numbered from 0. Who tells the same part again
+    /// tells it under the same ids.
+    pub async fn tell_part(
+        &self,
+        tenant: &str,
+        id: JobId,
+        job: &Job,
+        (kind, number, at): (&str, u64, Time),
+        data: &RawValue,
+    ) -> Result<(), IngestError> {
+        let records = self.event(tenant, id, job, Notice { kind, about: About::Part(number), at, data }).await?;
+        self.ingest.log.append(records).await?;
         Ok(())
     }
 
@@ -40,34 +114,28 @@ impl Jobs {
     pub(super) async fn news(&self, tenant: &str, id: JobId, job: &Job) -> Result<Vec<Append>, IngestError> {
         let (kind, at) = (format!("job.{}", JobStatus::of(job).name()), since(id, job));
         let flat = self.flat(tenant, id, job).await?;
-        let mut records = self.event(tenant, id, job, &kind, at, &flat).await?;
+        let data = flat.to_json();
+        let mut records = self.event(tenant, id, job, Notice { kind: &kind, about: About::State(job.turn()), at, data: &data }).await?;
+        if let Some(Own { name, state, data }) = own::of_state(id, job, flat.result()) {
+            records.extend(self.event(tenant, id, job, Notice { kind: name, about: About::Own(state), at, data: &data }).await?);
+        }
         if job.is_over() && !job.callback.urls.is_empty() {
             let body = flat.chosen(&job.callback).to_json();
-            let event = EventEnvelope {
-                tenant,
-                event: event_number(id, job.version, at, Telling::Callback),
-                given_id: None,
-                kind: &kind,
-                key: None,
-                correlation_id: None,
-                traceparent: job.traceparent.as_deref(),
-                metadata: job.metadata.as_deref(),
-                urls: Vec::new(),
-            };
-            let target = |(endpoint, url)| Target { endpoint, url: Some(url) };
-            let targets: Vec<Target<'_>> = job.callback.targets(tenant).map(target).collect();
-            records.extend(self.ingest.deliveries(&event, &targets, &Bytes::from(body.get().to_owned())));
+            let number = event_number(id, at, About::State(job.turn()), Audience::Callback);
+            let targets: Vec<Target<'_>> =
+                job.callback.targets(tenant).map(|(endpoint, url)| Target { endpoint, url: Some(url) }).collect();
+            records.extend(self.call(tenant, job, number, &kind, &targets, body.get().into()));
         }
         Ok(records)
     }
 
-    /// An event of type `kind` about the job, to every endpoint that wants such.
-    async fn event(&self, tenant: &str, id: JobId, job: &Job, kind: &str, at: Time, flat: &Flat) -> Result<Vec<Append>, IngestError> {
-        let data = flat.to_json();
+    /// An event about the job, to every endpoint that wants such, and to its hooks that do.
+    async fn event(&self, tenant: &str, id: JobId, job: &Job, notice: Notice<'_>) -> Result<Vec<Append>, IngestError> {
+        let Notice { kind, about, at, data } = notice;
         let key = id.to_string();
         let submission = Submission {
             kind: kind.into(),
-            data: &data,
+            data,
             id: None,
             source: Some("postrider".into()),
             api_version: None,
@@ -78,14 +146,39 @@ impl Jobs {
             webhook_urls: None,
             metadata: None,
         };
-        let number = event_number(id, job.version, at, Telling::State);
+        let number = event_number(id, at, about, Audience::Endpoints);
         let body = Receipt::new(number, &submission).body(&submission);
-        let envelope = envelope(tenant, job.traceparent.as_deref(), number, &submission);
+        let envelope = envelope(tenant, Some(job.trace.get()), number, &submission);
         let targets = self.ingest.targets(&envelope).await?;
-        if targets.is_empty() || targets.len() > fanout::DIRECT {
-            return Ok(vec![fanout::event(&envelope, body, self.ingest.log.partitions(Topic::Events))]);
+        let mut records = if targets.is_empty() || targets.len() > fanout::DIRECT {
+            vec![fanout::event(&envelope, body, self.ingest.log.partitions(Topic::Events))]
+        } else {
+            self.ingest.deliveries(&envelope, &targets, &body)
+        };
+        for (hook, index) in job.callback.hooks.iter().zip(0..).filter(|(hook, _)| hook.wants(kind)) {
+            let number = event_number(id, at, about, Audience::Hook(index));
+            let usual = || submission.body(&number.to_string(), &submission.created_at(number.time()));
+            let body = hook::body(hook.format, id, job, kind, at, data).map_or_else(usual, String::into_bytes);
+            let target = Target { endpoint: hook.endpoint, url: Some(&hook.url) };
+            records.extend(self.call(tenant, job, number, kind, &[target], body));
         }
-        Ok(self.ingest.deliveries(&envelope, &targets, &body))
+        Ok(records)
+    }
+
+    /// The records that call URLs that came with a job.
+    fn call(&self, tenant: &str, job: &Job, number: Uid, kind: &str, targets: &[Target<'_>], body: Vec<u8>) -> Vec<Append> {
+        let event = EventEnvelope {
+            tenant,
+            event: number,
+            given_id: None,
+            kind,
+            key: None,
+            correlation_id: None,
+            trace: Some(job.trace.get()),
+            metadata: job.metadata.as_deref(),
+            urls: Vec::new(),
+        };
+        self.ingest.deliveries(&event, targets, &Bytes::from(body))
     }
 
     /// The members that callbacks have, with the result itself where it is small enough.
@@ -119,11 +212,22 @@ impl Jobs {
     /// The delivery of a job's end to the first of the URLs that came with it.
     pub fn callback(tenant: &str, id: JobId, job: &Job) -> Option<DeliveryId> {
         let (endpoint, _) = job.callback.targets(tenant).next().filter(|_| job.is_over())?;
-        // A withdrawal that was told is one change later than what was told.
-        let version = job.version - u64::from(job.told);
-        let event = event_number(id, version, since(id, job), Telling::Callback);
+        let event = event_number(id, since(id, job), About::State(job.turn()), Audience::Callback);
         Some(DeliveryId { event, endpoint })
     }
+}
+
+/// Counts a job that has come to its state.
+pub(super) fn measure(job: &Job) {
+    let status = JobStatus::of(job).name();
+    names::JOB_STATUS.counter(&[&job.kind, status]).increment(1);
+    match &job.state {
+        State::Completed { started, at, .. } | State::Failed { started, at, .. } => {
+            names::JOB_DURATION.histogram(&[&job.kind, status]).record(at.since(*started).0 as f64 / 1000.0);
+        }
+        State::Pending { .. } | State::Processing { .. } | State::Canceled { .. } => {}
+    }
+    names::EVENTS.counter(&["job"]).increment(1);
 }
 
 /// Whether what came of a job lies among the blobs and is not told itself.
@@ -132,7 +236,7 @@ fn has_file(output: &Output) -> bool {
 }
 
 /// Since when a job has its state.
-fn since(id: JobId, job: &Job) -> Time {
+pub(super) fn since(id: JobId, job: &Job) -> Time {
     match &job.state {
         State::Pending { .. } => id.0.time(),
         State::Processing { started, .. } => *started,
@@ -160,9 +264,9 @@ impl Flat {
         let is_evaluation = job.kind == JobKind::Evaluate.name();
         match &job.state {
             State::Pending { .. } => flat.put("created_at", &id.0.time().to_string()),
-            State::Processing { started, permille, .. } => {
+            State::Processing { started, .. } => {
                 flat.put("started_at", &started.to_string());
-                flat.put("progress", &(f64::from(*permille) / 1000.0));
+                flat.put("progress", &job.counts.share());
             }
             State::Completed { output, .. } => {
                 if let Some(result) = result {
@@ -172,7 +276,7 @@ impl Flat {
                     flat.put(link_name(output, is_evaluation), &link);
                 }
             }
-            State::Failed { error, .. } => flat.put("error", error),
+            State::Failed { error, .. } => flat.put("error", &ErrorView::of(error)),
             State::Canceled { .. } => {}
         }
         if job.is_over() {
@@ -186,6 +290,11 @@ impl Flat {
             flat.0.push(("metadata", metadata));
         }
         flat
+    }
+
+    /// What came of the job, where it stands here itself.
+    fn result(&self) -> Option<&RawValue> {
+        self.0.iter().find(|(name, _)| matches!(*name, "result" | "results")).map(|(_, value)| &**value)
     }
 
     fn put(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
@@ -206,6 +315,21 @@ impl Flat {
     }
 }
 
+/// Why a job failed, as callbacks tell it.
+#[derive(Serialize)]
+struct ErrorView<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    lines: &'a [LineError],
+}
+
+impl<'a> ErrorView<'a> {
+    fn of(error: &'a Error) -> ErrorView<'a> {
+        ErrorView { code: &error.code, message: &error.message, lines: &error.lines }
+    }
+}
+
 /// What a link to what a job made is called.
 fn link_name(output: &Output, is_evaluation: bool) -> &'static str {
     match (&output.artifact, is_evaluation) {
@@ -220,16 +344,20 @@ fn link_name(output: &Output, is_evaluation: bool) -> &'static str {
 mod tests {
     use super::*;
     use postrider_core::id::Uid;
+    use postrider_core::job::Counts;
+    use postrider_core::trace::TraceParent;
 
     #[test]
     fn a_callback_is_flat_and_its_members_can_be_chosen() {
         let job = Job {
             version: 3,
             kind: "evaluate".to_owned(),
+            input: None,
             callback: Callback::default(),
             metadata: Some(r#"{"batch":7}"#.to_owned()),
             priority: 5,
-            traceparent: None,
+            trace: TraceParent::of_job(Uid(1)).into(),
+            counts: Counts::default(),
             state: State::Completed { started: Time(0), at: Time(1000), output: Output::default() },
             told: false,
         };
