@@ -53,6 +53,8 @@ pub struct ApiLimits {
     pub batch_bytes: usize,
     /// Bytes of a job.
     pub job_bytes: usize,
+    /// Bytes of a file.
+    pub file_bytes: u64,
     /// Jobs that a tenant may submit to this process in a second.
     pub jobs_per_second: u32,
     /// How long jobs are kept.
@@ -63,6 +65,8 @@ pub struct ApiLimits {
     pub streams: usize,
     /// Sample deliveries at one time; further ones are refused.
     pub samples: usize,
+    /// Uploads of files at one time, each of which takes about 15 MiB; further ones are refused.
+    pub uploads: usize,
 }
 
 impl Default for ApiLimits {
@@ -71,11 +75,13 @@ impl Default for ApiLimits {
             body_bytes: 1 << 20,
             batch_bytes: 16 << 20,
             job_bytes: 64 << 20,
+            file_bytes: 100 << 20,
             jobs_per_second: 1000,
             job_retention: Millis::from_secs(7 * 86_400),
             bodies_bytes: 256 << 20,
             streams: 256,
             samples: 8,
+            uploads: 8,
         }
     }
 }
@@ -103,6 +109,7 @@ pub struct Shared {
     pub(crate) bodies: Semaphore,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) samples: Semaphore,
+    pub(crate) uploads: Semaphore,
     request_seed: u64,
     requests: AtomicU64,
 }
@@ -121,6 +128,7 @@ impl Api {
         let bodies = Semaphore::new((limits.bodies_bytes / 1024).min(Semaphore::MAX_PERMITS));
         let streams = Arc::new(Semaphore::new(limits.streams));
         let samples = Semaphore::new(limits.samples);
+        let uploads = Semaphore::new(limits.uploads);
         let (ids, request_seed) = (Ids::new()?, getrandom::u64()?);
         let requests = AtomicU64::new(0);
         let rate = NonZeroU32::new(limits.jobs_per_second).unwrap_or(NonZeroU32::MIN);
@@ -140,6 +148,7 @@ impl Api {
             bodies,
             streams,
             samples,
+            uploads,
             request_seed,
             requests,
         };

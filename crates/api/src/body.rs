@@ -85,7 +85,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
     Ok(None)
 }
 
-async fn discard(body: &mut Body) {
+pub(crate) async fn discard(body: &mut Body) {
     let reading = async {
         let mut left = DISCARDED;
         while let Ok(Some(piece)) = next(body).await {

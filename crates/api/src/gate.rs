@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::api::{Api, TENANT};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Dialect, Kind, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TENANT_HEADER: HeaderName = HeaderName::from_static("x-tenant");
@@ -24,12 +24,13 @@ pub(crate) async fn gate(State(api): State<Api>, request: Request, next: Next) -
         Some(given) if is_sane(given) => given.clone(),
         Some(_) | None => api.request_id(),
     };
+    let dialect = Dialect::of(request.uri().path());
     let mut response = match admit(&api, &request) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = problem.respond(&id, std::mem::take(response.headers_mut()));
+        response = problem.respond(dialect, &id, std::mem::take(response.headers_mut()));
     }
     response.headers_mut().insert(REQUEST_ID, id);
     response

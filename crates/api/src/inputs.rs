@@ -189,10 +189,11 @@ pub(crate) struct ReplayInput {
 /// A job as it is submitted.
 #[derive(ToSchema)]
 pub(crate) struct JobInput {
-    /// What sort of work it is.
-    #[schema(pattern = "^(evaluate|tts)$", example = "evaluate")]
+    /// What sort of work it is: evaluate, tts, generate, experiment, batch, http, or a kind that the server's setting jobs.outside names.
+    #[schema(pattern = "^[a-z0-9_-]{1,64}$", example = "evaluate")]
     kind: String,
-    /// What it is to be done with; of the kind's own shape.
+    /// What it is to be done with; of the kind's own shape. Of `http` it is `{"url","method","headers","body","timeout_seconds"}`, of
+    /// kinds that are done outside any object of up to 768 KiB.
     #[schema(value_type = Object)]
     input: serde_json::Value,
     /// A URL that is called when it ends.
@@ -202,6 +203,9 @@ pub(crate) struct JobInput {
     #[schema(max_items = 16)]
     webhook_urls: Option<Vec<String>>,
     webhook: Option<CallbackInput>,
+    /// Who is told of what happens meanwhile, too.
+    #[schema(max_items = 16)]
+    webhooks: Option<Vec<HookInput>>,
     /// Of the jobs that wait in a worker, higher ones go first; 5 by default.
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<u8>,
@@ -219,6 +223,26 @@ pub(crate) struct CallbackInput {
     /// At most 32 headers to send beside ours.
     headers: Option<std::collections::BTreeMap<String, String>>,
     payload: Option<CallbackPayloadInput>,
+}
+
+/// A URL that is told of some of a job's events.
+#[derive(ToSchema)]
+pub(crate) struct HookInput {
+    #[schema(format = "uri")]
+    url: String,
+    /// Types of events, or patterns such as `generation.*`; all where it is left out.
+    #[schema(max_items = 32)]
+    events: Option<Vec<String>>,
+    /// What it is signed with; the tenant's signing secret where it is left out.
+    #[schema(min_length = 1, max_length = 256)]
+    secret: Option<String>,
+    /// Longest time of attempts after the first, in seconds; 15 by default.
+    #[schema(minimum = 1, maximum = 120)]
+    timeout: Option<u32>,
+    /// `event`: as endpoints get it. `experiment`: `{event, timestamp, experiment_id, run_id, data}`, usual for experiments.
+    /// `slack`: `{text}`.
+    #[schema(pattern = "^(event|experiment|slack)$")]
+    template: Option<String>,
 }
 
 /// Which members of the body are sent.
@@ -243,11 +267,13 @@ pub(crate) struct EvaluateInput {
     /// With `candidates`: for each a text, or a list of texts.
     #[schema(value_type = Option<Vec<Value>>)]
     references: Option<Vec<serde_json::Value>>,
-    /// Of bleu, chrf, chrf++, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), exact_match, f1, levenshtein, wer, cer.
+    /// Of bleu, chrf, chrf++, ter, rouge (or rouge1, rouge2, rougeL, rougeLsum), exact_match, f1, levenshtein, wer, cer, and
+    /// bert_score where a model is configured.
     #[schema(min_items = 1, max_items = 64, example = json!(["bleu", "rouge"]))]
     metrics: Vec<String>,
     /// For rouge: compares the stems of English words. False by default.
     stemming: Option<bool>,
+    bert_score: Option<BertScoreInput>,
     /// `corpus` leaves the scores of pairs out; `pairs` by default.
     #[schema(pattern = "^(pairs|corpus)$")]
     detail: Option<String>,
@@ -262,6 +288,16 @@ pub(crate) struct EvaluateInput {
     priority: Option<u8>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
+}
+
+/// How bert_score is computed.
+#[derive(ToSchema)]
+pub(crate) struct BertScoreInput {
+    /// After which layer of the model embeddings are compared; the last one by default.
+    #[schema(minimum = 0)]
+    layer: Option<u32>,
+    /// Whether tokens that are rare among the references count more; false by default.
+    idf: Option<bool>,
 }
 
 /// A text to be judged.
@@ -290,8 +326,8 @@ pub(crate) struct TtsInput {
     /// 50 by default.
     #[schema(minimum = 0, maximum = 99)]
     pitch: Option<u32>,
-    /// `wav` (by default) or `ogg`.
-    #[schema(pattern = "^(wav|ogg)$")]
+    /// `wav` (by default) or `ogg`; where an upstream speaks, also `mp3`, `flac` or `aac`.
+    #[schema(pattern = "^(wav|ogg|mp3|flac|aac)$")]
     format: Option<String>,
     /// A URL that is called when it ends.
     #[schema(format = "uri")]
@@ -304,4 +340,39 @@ pub(crate) struct TtsInput {
     priority: Option<u8>,
     #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
+}
+
+/// A file as it is uploaded.
+#[derive(ToSchema)]
+pub(crate) struct FileInput {
+    /// What it is for.
+    #[schema(pattern = "^(batch|assistants|evals|fine-tune|user_data|vision)$", example = "batch")]
+    purpose: String,
+    /// The file, with a name of at most 512 bytes.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
+/// A batch as it is created.
+#[derive(ToSchema)]
+pub(crate) struct BatchInput {
+    /// A file for the purpose `batch`: JSON lines of `{"custom_id","method":"POST","url","body"}`, at most 50,000.
+    input_file_id: String,
+    /// Where its requests go; `url` of each line.
+    #[schema(pattern = "^/v1/(chat/completions|completions|embeddings|responses)$", example = "/v1/chat/completions")]
+    endpoint: String,
+    #[schema(pattern = "^24h$", example = "24h")]
+    completion_window: String,
+    /// The sender's own data, at most 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<serde_json::Value>,
+    /// A URL that is called when it ends.
+    #[schema(format = "uri")]
+    webhook_url: Option<String>,
+    /// More such URLs; at most 16 in all.
+    #[schema(max_items = 16)]
+    webhook_urls: Option<Vec<String>>,
+    webhook: Option<CallbackInput>,
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
 }

@@ -10,14 +10,17 @@
 //! Read [`router`] and [`serve`] first.
 
 mod api;
+mod batches;
 mod body;
 mod deliveries;
 mod events;
 mod fields;
+mod files;
 mod find;
 mod gate;
 mod inputs;
 mod jobs;
+mod meters;
 mod openapi;
 mod problem;
 mod redelivery;

@@ -7,8 +7,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 
-use crate::problem::ProblemView;
-use crate::{deliveries, events, jobs, router, webhooks};
+use crate::problem::{Dialect, ProblemView};
+use crate::{batches, deliveries, events, files, jobs, router, webhooks};
 
 /// The description of every route, served at `/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
@@ -28,6 +28,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         deliveries::list, deliveries::show, deliveries::retry, deliveries::cancel, deliveries::dead_letters,
         jobs::submit::submit, jobs::show::list, jobs::show::show, jobs::submit::cancel, jobs::download::download,
         jobs::submit::evaluate, jobs::submit::tts,
+        files::upload, files::list, files::show, files::content, files::delete,
+        batches::create, batches::list, batches::show, batches::cancel,
         router::description, router::welcome,
     ),
     components(schemas(ProblemView)),
@@ -68,7 +70,10 @@ fn complete(path: &str, operation: &mut Operation) {
     } else {
         let mut errors = vec![("401", "The API key is missing or wrong"), ("404", "There is no such thing"), ("503", "Try again later")];
         errors.push(("400", "The request can't be read"));
-        errors.push(("422", "Fields are wrong; `errors` names them"));
+        match Dialect::of(path) {
+            Dialect::Ours => errors.push(("422", "Fields are wrong; `errors` names them")),
+            Dialect::OpenAi => {} // 400, as at OpenAI
+        }
         if operation.request_body.is_some() {
             errors.extend([("408", "The body took too long"), ("413", "The body is too large"), ("415", "The content-type is not taken")]);
         }

@@ -21,6 +21,23 @@ const MAX_ERRORS: usize = 100;
 /// Between two words in the log about requests that can't be served.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How a problem is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// As a problem document.
+    Ours,
+    /// As one that is an error of OpenAI's API as well, for the paths that its clients use: with the member `error`, and with
+    /// the status 400 for fields that are wrong.
+    OpenAi,
+}
+
+impl Dialect {
+    pub(crate) fn of(path: &str) -> Dialect {
+        let is_below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if ["/v1/files", "/v1/batches"].into_iter().any(is_below) { Dialect::OpenAi } else { Dialect::Ours }
+    }
+}
+
 /// The sorts of problems; each has its own `type`, title and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,8 +78,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn status(self) -> StatusCode {
+    fn status(self, dialect: Dialect) -> StatusCode {
         match self {
+            Kind::Invalid if dialect == Dialect::OpenAi => StatusCode::BAD_REQUEST,
             Kind::Malformed => StatusCode::BAD_REQUEST,
             Kind::Unauthorized => StatusCode::UNAUTHORIZED,
             Kind::NoTenant | Kind::NotFound => StatusCode::NOT_FOUND,
@@ -140,6 +158,23 @@ pub(crate) struct ProblemView<'a> {
     /// The fields that are wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldError],
+    /// The same for OpenAI's clients; on the paths that they use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<OpenAiError<'a>>,
+}
+
+/// A problem as OpenAI's clients read it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OpenAiError<'a> {
+    /// As `detail`.
+    message: &'a str,
+    /// `invalid_request_error` or `server_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The first field that is wrong.
+    param: Option<&'a str>,
+    /// The word of the problem's own `type`.
+    code: &'static str,
 }
 
 impl Problem {
@@ -184,14 +219,26 @@ impl Problem {
     pub(crate) fn view(&self) -> ProblemView<'_> {
         let (slug, title) = self.kind.slug_and_title();
         let kind = format!("urn:postrider:problem:{slug}");
-        ProblemView { kind, title, status: None, detail: &self.detail, request_id: None, errors: &self.errors }
+        ProblemView { kind, title, status: None, detail: &self.detail, request_id: None, errors: &self.errors, error: None }
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn words(&self) -> &str {
+        &self.detail
+    }
+
+    fn openai(&self, status: StatusCode) -> OpenAiError<'_> {
+        let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        let param = self.errors.first().map(|error| error.field.as_str()).filter(|field| !field.is_empty());
+        OpenAiError { message: &self.detail, kind, param, code: self.kind.slug_and_title().0 }
     }
 
     /// The whole response; keeps the `headers` that were set already.
-    pub(crate) fn respond(&self, request_id: &HeaderValue, mut headers: HeaderMap) -> Response {
-        let status = self.kind.status();
+    pub(crate) fn respond(&self, dialect: Dialect, request_id: &HeaderValue, mut headers: HeaderMap) -> Response {
+        let status = self.kind.status(dialect);
         let request_id = request_id.to_str().ok();
-        let document = ProblemView { status: Some(status.as_u16()), request_id, ..self.view() };
+        let error = (dialect == Dialect::OpenAi).then(|| self.openai(status));
+        let document = ProblemView { status: Some(status.as_u16()), request_id, error, ..self.view() };
         let body = serde_json::to_vec(&document).expect("texts and numbers always have a JSON form");
         headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -226,7 +273,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.kind.status();
+        *response.status_mut() = self.kind.status(Dialect::Ours);
         response.extensions_mut().insert(self);
         response
     }

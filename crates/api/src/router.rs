@@ -15,7 +15,7 @@ use crate::body::{json, raw_json};
 use crate::gate::gate;
 use crate::openapi;
 use crate::problem::{Kind, Problem};
-use crate::{deliveries, events, jobs, webhooks};
+use crate::{batches, deliveries, events, files, jobs, webhooks};
 
 /// Makes a router, and a list of what is in it to compare the description with.
 macro_rules! routes {
@@ -67,6 +67,16 @@ routes! {
     get "/v1/download/{id}" => jobs::download::download;
     post "/api/v1/async/evaluate" => jobs::submit::evaluate;
     post "/v1/tts/async" => jobs::submit::tts;
+
+    post "/v1/files" => files::upload;
+    get "/v1/files" => files::list;
+    get "/v1/files/{id}" => files::show;
+    get "/v1/files/{id}/content" => files::content;
+    delete "/v1/files/{id}" => files::delete;
+    post "/v1/batches" => batches::create;
+    get "/v1/batches" => batches::list;
+    get "/v1/batches/{id}" => batches::show;
+    post "/v1/batches/{id}/cancel" => batches::cancel;
 
     get "/openapi.json" => description;
     get "/" => welcome;

@@ -9,11 +9,13 @@ use postrider_ingest::{Invalid, Receipt, Source, Submission, cloudevents};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::receive::source;
 use crate::api::Api;
 use crate::body::{self, json, media_type};
+use crate::meters;
 use crate::problem::{Kind, Problem, ProblemView};
 
 /// Most events of a batch.
@@ -80,7 +82,11 @@ pub(crate) struct ResultView<'a> {
 /// itself, together with its place in the batch.
 #[utoipa::path(
     post, path = "/v1/events/batch", tag = "Events",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, handed on to receivers"),
+        ("tracestate" = Option<String>, Header, description = "Handed on with it; at most 512 bytes"),
+    ),
     request_body(content(
         (Vec<crate::inputs::EventInput> = "application/json"),
         (String = "application/x-ndjson"),
@@ -114,13 +120,15 @@ pub(super) async fn submit_all(api: &Api, source: Source<'_>, format: Format, bo
             Err(problem) => unread.push(Some(problem)),
         }
     }
-    let taken = match source.idempotency_key {
+    let begun = Instant::now();
+    let taken: Vec<Result<Receipt, Problem>> = match source.idempotency_key {
         None => api.ingest.submit_batch(source, &good).await.into_iter().map(|taken| taken.map_err(Problem::from)).collect(),
         Some(key) => {
             let places = unread.iter().enumerate().filter(|(_, unread)| unread.is_none()).map(|(index, _)| index);
             submit_keyed(api, source, key, places.zip(&good)).await
         }
     };
+    meters::ingested(taken.iter().filter(|taken| taken.is_ok()).count(), begun);
     // Where nothing was taken for want of a log or store, the whole request is to be repeated.
     if taken.iter().all(Result::is_err)
         && let Some(Err(outage)) = taken.iter().find(|taken| taken.as_ref().is_err_and(Problem::is_outage))

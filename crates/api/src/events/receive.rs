@@ -4,16 +4,20 @@ use axum::extract::{Request, State};
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use postrider_ingest::{Receipt, Source, Submission, cloudevents, is_traceparent};
+use postrider_core::trace::Trace;
+use postrider_ingest::{Receipt, Source, Submission, cloudevents};
+use tokio::time::Instant;
 
 use super::batch::{self, Format};
 use crate::api::{Api, TENANT};
 use crate::body::{self, media_type, raw_json};
+use crate::meters;
 use crate::problem::{Kind, Problem};
 
 const CE_VERSION: HeaderName = HeaderName::from_static("ce-specversion");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest idempotency key, in bytes.
 const MAX_KEY: usize = 255;
 
@@ -60,7 +64,8 @@ impl Form {
     post, path = "/v1/events", tag = "Events",
     params(
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to receivers"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, handed on to receivers"),
+        ("tracestate" = Option<String>, Header, description = "Handed on with it; at most 512 bytes"),
     ),
     request_body(content((crate::inputs::EventInput = "application/json"), (serde_json::Value = "application/cloudevents+json"))),
     responses((status = 202, description = "The event is durable", body = crate::views::ReceiptView)),
@@ -80,7 +85,9 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
         Form::Structured => cloudevents::structured(bytes)?,
         Form::Binary => cloudevents::binary(|name| attribute(&head.headers, name), bytes)?,
     };
+    let begun = Instant::now();
     let receipt = api.ingest.submit(source, &event, bytes).await?;
+    meters::ingested(1, begun);
     Ok(raw_json(StatusCode::ACCEPTED, write_receipt(&receipt)))
 }
 
@@ -91,8 +98,16 @@ pub(crate) fn source(headers: &HeaderMap) -> Result<Source<'_>, Problem> {
         Some(key) if (1..=MAX_KEY).contains(&key.len()) && key.as_bytes().iter().all(u8::is_ascii_graphic) => key.to_str().ok(),
         Some(_) => return Err(Problem::field("idempotency-key", format!("must have 1 to {MAX_KEY} visible ASCII characters"))),
     };
-    let traceparent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|text| is_traceparent(text));
-    Ok(Source { tenant: TENANT, idempotency_key, traceparent })
+    Ok(Source { tenant: TENANT, idempotency_key, trace: trace(headers) })
+}
+
+/// The trace of a request. What comes twice says nothing.
+fn trace(headers: &HeaderMap) -> Option<Trace<'_>> {
+    let only = |name: HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok())
+    };
+    Trace::read(only(TRACEPARENT)?, only(TRACESTATE))
 }
 
 /// An attribute of a CloudEvent in binary mode.

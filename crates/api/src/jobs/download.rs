@@ -30,7 +30,7 @@ const PIECE: u64 = 1 << 20;
 const MAX_TEXT: usize = 255;
 
 /// What is downloaded.
-enum Source {
+pub(crate) enum Source {
     Memory(Bytes),
     Blob { name: String, bytes: u64 },
 }
@@ -141,13 +141,20 @@ fn source(job: &Job) -> Result<(Source, String), Problem> {
     }
 }
 
-async fn serve(api: &Api, headers: &HeaderMap, source: Source, media_type: &str, etag: HeaderValue) -> Result<Response, Problem> {
+/// A file, or the part of it that is asked for.
+pub(crate) async fn serve(
+    api: &Api,
+    headers: &HeaderMap,
+    source: Source,
+    media_type: &str,
+    etag: HeaderValue,
+) -> Result<Response, Problem> {
     let whole = source.bytes();
     if let Source::Blob { name, .. } = &source
         && let Err(error) = api.blobs.size(name).await
     {
         return Err(match error {
-            BlobError::Missing { .. } => Problem::new(Kind::Gone, "what the job made is no longer kept"),
+            BlobError::Missing { .. } => Problem::new(Kind::Gone, "what is asked for is no longer kept"),
             other => other.into(),
         });
     }
@@ -180,7 +187,7 @@ async fn serve(api: &Api, headers: &HeaderMap, source: Source, media_type: &str,
     let body = source.read(api.blobs.clone(), part);
     response.body(body).map_err(|error| {
         tracing::error!(%error, "a file can't be served");
-        Problem::new(Kind::Internal, "the job's media type stands in no header")
+        Problem::new(Kind::Internal, "its media type stands in no header")
     })
 }
 

@@ -7,7 +7,7 @@ use postrider_backend::store::JobFilter;
 use postrider_core::attempt::Answer;
 use postrider_core::id::JobId;
 use postrider_core::job::{Job, Output, State as At, Stored};
-use postrider_ingest::jobs::{INLINE_RESULT, Jobs};
+use postrider_ingest::jobs::{INLINE_RESULT, Jobs, MAX_KIND};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -19,9 +19,6 @@ use crate::find::{self, Id};
 use crate::inputs::Paging;
 use crate::problem::Problem;
 use crate::views::StateView;
-
-/// Longest name of a kind, in bytes.
-const MAX_KIND: usize = 64;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Serialize, ToSchema)]
@@ -96,6 +93,9 @@ pub(crate) struct JobView<'a> {
     /// Where the audio that it made is downloaded, by a link of that sort; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     audio_url: Option<String>,
+    /// Where another file that it made is downloaded, by a link of that sort; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_url: Option<String>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<JobErrorView<'a>>,
@@ -115,10 +115,10 @@ impl<'a> JobView<'a> {
     fn brief(id: JobId, job: &'a Job) -> JobView<'a> {
         let (status, progress, started, completed) = match &job.state {
             At::Pending { .. } => (StatusView::Pending, 0.0, None, None),
-            At::Processing { started, permille, .. } => (StatusView::Processing, f64::from(*permille) / 1000.0, Some(*started), None),
+            At::Processing { started, .. } => (StatusView::Processing, job.counts.share(), Some(*started), None),
             At::Completed { started, at, .. } => (StatusView::Completed, 1.0, Some(*started), Some(*at)),
             At::Failed { started, at, .. } => (StatusView::Failed, 0.0, Some(*started), Some(*at)),
-            At::Canceled { started, at } => (StatusView::Canceled, 0.0, *started, Some(*at)),
+            At::Canceled { started, at, .. } => (StatusView::Canceled, 0.0, *started, Some(*at)),
         };
         let error = match &job.state {
             At::Failed { error, .. } => Some(JobErrorView { code: &error.code, message: &error.message }),
@@ -137,6 +137,7 @@ impl<'a> JobView<'a> {
             result: None,
             result_url: None,
             audio_url: None,
+            file_url: None,
             error,
             webhook_delivery: None,
         }
@@ -151,8 +152,12 @@ impl<'a> JobView<'a> {
             Some(Stored::Blob { bytes, .. }) if *bytes > INLINE_RESULT => self.result_url = Some(api.jobs.link(TENANT, id).await?),
             Some(Stored::Blob { name, .. }) => self.result = parsed(&api.blobs.get(name).await?),
         }
-        if output.artifact.as_ref().is_some_and(|artifact| artifact.media_type.starts_with("audio/")) {
-            self.audio_url = Some(api.jobs.link(TENANT, id).await?);
+        if let Some(artifact) = &output.artifact {
+            let link = Some(api.jobs.link(TENANT, id).await?);
+            match artifact.media_type.starts_with("audio/") {
+                true => self.audio_url = link,
+                false => self.file_url = link,
+            }
         }
         Ok(self)
     }

@@ -48,7 +48,11 @@ pub(crate) struct JobCanceled {
 /// job. When the job ends, its URLs are called with the job itself, and endpoints that want `job.*` get an event.
 #[utoipa::path(
     post, path = "/v1/jobs", tag = "Jobs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, handed on to receivers"),
+        ("tracestate" = Option<String>, Header, description = "Handed on with it; at most 512 bytes"),
+    ),
     request_body = crate::inputs::JobInput,
     responses(
         (status = 202, description = "The job is durable", body = JobAccepted),
@@ -56,7 +60,7 @@ pub(crate) struct JobCanceled {
     ),
 )]
 pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(api, request, JobSubmission::from_json).await
+    accepted(api, request, JobSubmission::from_json).await
 }
 
 /// Evaluate texts
@@ -65,7 +69,11 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
 /// `{"job_id","status":"completed","results":{"corpus":{…},"pairs":[{…}]},"timestamp"}`.
 #[utoipa::path(
     post, path = "/api/v1/async/evaluate", tag = "Jobs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, handed on to receivers"),
+        ("tracestate" = Option<String>, Header, description = "Handed on with it; at most 512 bytes"),
+    ),
     request_body = crate::inputs::EvaluateInput,
     responses(
         (status = 202, description = "The job is durable", body = JobAccepted),
@@ -73,7 +81,7 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     ),
 )]
 pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Evaluate, bytes)).await
+    accepted(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Evaluate, bytes)).await
 }
 
 /// Speak a text
@@ -82,7 +90,11 @@ pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result
 /// Answers 503 with what to install where espeak-ng is missing.
 #[utoipa::path(
     post, path = "/v1/tts/async", tag = "Jobs",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, handed on to receivers"),
+        ("tracestate" = Option<String>, Header, description = "Handed on with it; at most 512 bytes"),
+    ),
     request_body = crate::inputs::TtsInput,
     responses(
         (status = 202, description = "The job is durable", body = JobAccepted),
@@ -90,13 +102,30 @@ pub(crate) async fn evaluate(State(api): State<Api>, request: Request) -> Result
     ),
 )]
 pub(crate) async fn tts(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    take(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Tts, bytes)).await
+    accepted(api, request, |kinds, bytes| JobSubmission::flat(kinds, JobKind::Tts, bytes)).await
 }
 
 /// How a request is read.
 type Read = fn(&Kinds, &[u8]) -> Result<JobSubmission, Refused>;
 
-async fn take(api: Api, request: Request, read: Read) -> Result<Response, Problem> {
+async fn accepted(api: Api, request: Request, read: Read) -> Result<Response, Problem> {
+    let JobReceipt { id, job } = take(&api, request, read, async |_| Ok(())).await?;
+    let accepted = JobAccepted {
+        job_id: id.to_string(),
+        status: JobStatus::of(&job).name(),
+        message: "Job queued",
+        webhook_configured: !job.callback.urls.is_empty(),
+    };
+    Ok(json(StatusCode::ACCEPTED, &accepted))
+}
+
+/// Takes a job that is read so, and passes `check`.
+pub(crate) async fn take(
+    api: &Api,
+    request: Request,
+    read: Read,
+    check: impl AsyncFnOnce(&JobSubmission) -> Result<(), Problem>,
+) -> Result<JobReceipt, Problem> {
     let (head, body) = request.into_parts();
     expect_json(&head.headers)?;
     let source = source(&head.headers)?;
@@ -104,7 +133,7 @@ async fn take(api: Api, request: Request, read: Read) -> Result<Response, Proble
         let words = format!("more than {} jobs a second were submitted; wait a moment", api.limits.jobs_per_second);
         return Err(Problem::new(Kind::TooMany, words));
     }
-    let payload = body::read(&api, &head.headers, body, api.limits.job_bytes).await?;
+    let payload = body::read(api, &head.headers, body, api.limits.job_bytes).await?;
     let submission = match payload.bytes.len() > LARGE {
         false => read(&api.jobs.kinds, &payload.bytes)?,
         true => {
@@ -116,14 +145,8 @@ async fn take(api: Api, request: Request, read: Read) -> Result<Response, Proble
             })??
         }
     };
-    let JobReceipt { id, job } = api.jobs.submit(source, submission, &payload.bytes).await?;
-    let accepted = JobAccepted {
-        job_id: id.to_string(),
-        status: JobStatus::of(&job).name(),
-        message: "Job queued",
-        webhook_configured: !job.callback.urls.is_empty(),
-    };
-    Ok(json(StatusCode::ACCEPTED, &accepted))
+    check(&submission).await?;
+    Ok(api.jobs.submit(source, submission, &payload.bytes).await?)
 }
 
 /// Cancel a job

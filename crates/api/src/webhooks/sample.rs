@@ -12,6 +12,7 @@ use postrider_core::id::DeliveryId;
 use postrider_core::pattern::{MAX_TYPE, Pattern, check_type};
 use postrider_core::sign::Signer;
 use postrider_core::time::{Millis, Time};
+use postrider_core::trace::TraceParent;
 use postrider_egress::{Headers, Message, Post, Sender, check_url, delivery_headers};
 use postrider_ingest::{Submission, clock};
 use serde::Serialize;
@@ -140,7 +141,7 @@ fn sample_body(delivery: DeliveryId, kind: &str, data: &RawValue, now: Time) -> 
 fn sign(endpoint: &Endpoint, delivery: DeliveryId, kind: &str, body: &[u8], now: Time) -> Headers {
     let previous = endpoint.previous.as_ref().filter(|previous| previous.expires_at > now).map(|previous| &previous.secret);
     let own = Headers::of_owner(endpoint.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let message =
-        Message { id: &delivery.to_string(), timestamp: now.0 / 1000, kind, attempt: 1, correlation_id: None, traceparent: None, body };
+    let trace = TraceParent::of_attempt(delivery, 1).into();
+    let message = Message { id: &delivery.to_string(), timestamp: now.0 / 1000, kind, attempt: 1, correlation_id: None, trace, body };
     delivery_headers(&Signer::new(&endpoint.secret, previous), &message, &own)
 }

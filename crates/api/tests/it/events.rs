@@ -4,6 +4,7 @@ use postrider_backend::log::Topic;
 use postrider_core::attempt::DeliveryState;
 use postrider_core::id::DeliveryId;
 use postrider_core::record::{Command, Envelope};
+use postrider_core::trace::Trace;
 use serde_json::{Value, json};
 
 use crate::world::{World, ok, problem, soon};
@@ -13,7 +14,10 @@ async fn an_event_is_acknowledged_with_its_receipt_and_lies_in_the_log() {
     let world = World::new().await;
     let endpoint = world.endpoint("http://127.0.0.1:9/").await;
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let sent = world.post("/v1/events", json!({"type": "a.b", "data": {"n": 1}})).header("traceparent", traceparent);
+    let sent = world
+        .post("/v1/events", json!({"type": "a.b", "data": {"n": 1}}))
+        .header("traceparent", traceparent)
+        .header("tracestate", "rojo=1");
     let receipt = ok(sent.send().await.unwrap(), 202).await;
     assert!(receipt["id"].as_str().unwrap().starts_with("evt_"));
     assert_eq!(receipt["type"], "a.b");
@@ -21,7 +25,7 @@ async fn an_event_is_acknowledged_with_its_receipt_and_lies_in_the_log() {
     let records = world.records(Topic::Deliveries).await;
     let envelope = Envelope::decode(&records[0].meta).unwrap();
     assert_eq!((records.len(), envelope.endpoint.to_string()), (1, endpoint));
-    assert_eq!(envelope.traceparent, Some(traceparent));
+    assert_eq!(envelope.trace, Trace::read(traceparent, Some("rojo=1")));
     let body: Value = serde_json::from_slice(&records[0].payload).unwrap();
     assert_eq!((&body["id"], &body["data"]), (&receipt["id"], &json!({"n": 1})));
 }

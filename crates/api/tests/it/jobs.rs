@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use postrider_backend::log::Topic;
 use postrider_backend::store::{JobWrite, Write};
-use postrider_core::id::JobId;
-use postrider_core::job::{Artifact, Begin, Job, JobKind, Output, Stored};
+use postrider_core::id::{JobId, Uid};
+use postrider_core::job::{Artifact, Begin, Counts, Job, JobKind, Output, Said, State, Stored, Unheard};
 use postrider_core::record::{Envelope, JobEnvelope};
 use postrider_core::time::{Millis, Time};
 use postrider_ingest::clock;
+use postrider_ingest::jobs::{Heard, Jobs, OutsideKind};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ async fn complete(world: &World, id: JobId, job: &Job, output: Output) -> Job {
     let now = clock::now();
     let Begin::Run(running, claim) = job.begin(7, now, Millis(1000)) else { panic!("{job:?}") };
     assert!(world.store.swap_job("default", id, &running).await.unwrap());
-    let done = running.complete(claim, output, now).unwrap();
+    let done = running.complete(claim, Counts::of(1, 1), output, now).unwrap();
     assert!(world.store.swap_job("default", id, &done).await.unwrap());
     done
 }
@@ -131,6 +132,55 @@ async fn a_canceled_job_is_told_of_once_and_stays_canceled() {
     problem(world.request("DELETE", "/v1/jobs/job_00000000000000000000000001").send().await.unwrap(), 404).await;
 }
 
+/// A job of a kind that workers outside do.
+async fn outside(world: &World, n: u64) -> (JobId, Job) {
+    let (_, job) = submitted(world).await;
+    let (id, job) = (JobId(Uid::new(clock::now(), 0, n << 2)), Job { kind: "wordcount".to_owned(), ..job });
+    world.store.write(vec![Write::Job(JobWrite { tenant: "default".into(), id, job: job.clone() })]).await.unwrap();
+    (id, job)
+}
+
+/// The calls of URLs that there are to be.
+async fn callbacks(world: &World) -> Vec<String> {
+    world.records(Topic::Deliveries).await.iter().map(|record| Envelope::decode(&record.meta).unwrap().id().to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_said_outside_is_told_once_also_by_who_did_not_die_in_between() {
+    let world = World::new().await;
+    let (id, job) = outside(&world, 1).await;
+    let patience = Millis::from_secs(60);
+    let said = Said::Completed(Output { result: Some(Stored::Inline("7".to_owned())), artifact: None });
+    let heard = async |said| world.jobs.hear("default", id, said, patience).await.unwrap();
+    assert!(matches!(heard(&Said::Processing(300)).await, Heard::Changed));
+    assert!(matches!(heard(&Said::Processing(400)).await, Heard::Nothing(Unheard::Soon, job) if job.told));
+    // Whoever heard of its end dies before it tells.
+    let job = world.store.job("default", id).await.unwrap().unwrap_or(job);
+    let done = job.hear(&said, clock::now(), patience).unwrap();
+    assert!(world.store.swap_job("default", id, &done).await.unwrap());
+    for said in [&said, &said, &Said::Failed(postrider_core::job::Error::new("late", "")), &Said::Processing(900)] {
+        assert!(matches!(heard(said).await, Heard::Nothing(Unheard::Late(_), job) if job.told && job.state == done.state));
+    }
+    assert_eq!(callbacks(&world).await, [Jobs::callback("default", id, &done).unwrap().to_string()]);
+    let shown = ok(world.get(&format!("/v1/jobs/{id}")).send().await.unwrap(), 200).await;
+    assert_eq!((&shown["status"], &shown["result"]), (&json!("completed"), &json!(7)));
+    assert!(matches!(world.jobs.hear("default", JobId(Uid(5)), &said, patience).await.unwrap(), Heard::Missing));
+}
+
+#[tokio::test]
+async fn a_job_of_which_nothing_is_heard_has_failed_when_its_time_is_over() {
+    let world = World::new().await;
+    let (id, _) = outside(&world, 2).await;
+    let kind = |patience| OutsideKind { name: "wordcount".to_owned(), patience };
+    let watch = async |patience| world.jobs.watch("default", id, &kind(patience)).await.unwrap();
+    assert_eq!(watch(Millis::from_secs(60)).await, Some(id.0.time() + Millis::from_secs(60)));
+    assert_eq!(watch(Millis(0)).await, None);
+    let failed = world.store.job("default", id).await.unwrap().unwrap();
+    assert!(matches!(&failed.state, State::Failed { error, .. } if error.code == "timeout" && failed.told), "{failed:?}");
+    assert_eq!(watch(Millis(0)).await, None);
+    assert_eq!(callbacks(&world).await, [Jobs::callback("default", id, &failed).unwrap().to_string()]);
+}
+
 #[tokio::test]
 async fn jobs_are_listed_by_kind_and_status() {
     let world = World::new().await;
@@ -204,10 +254,10 @@ async fn what_a_job_made_is_downloaded_whole_or_in_part_with_a_key_or_a_link() {
 #[tokio::test]
 async fn a_job_older_than_what_is_kept_is_gone_and_one_that_never_was_is_not() {
     let world = World::new().await;
-    let old = JobId(postrider_core::id::Uid::new(Time(clock::now().0 - 8 * 86_400_000), 0, 4));
+    let old = JobId(Uid::new(Time(clock::now().0 - 8 * 86_400_000), 0, 4));
     problem(world.get(&format!("/v1/jobs/{old}")).send().await.unwrap(), 410).await;
     problem(world.get(&format!("/v1/download/{old}")).send().await.unwrap(), 410).await;
-    let recent = JobId(postrider_core::id::Uid::new(Time(clock::now().0 - 86_400_000), 0, 4));
+    let recent = JobId(Uid::new(Time(clock::now().0 - 86_400_000), 0, 4));
     problem(world.get(&format!("/v1/jobs/{recent}")).send().await.unwrap(), 404).await;
     let (_, job) = submitted(&world).await;
     world.store.write(vec![Write::Job(JobWrite { tenant: "other".into(), id: recent, job })]).await.unwrap();

@@ -7,6 +7,7 @@ mod batches;
 mod deliveries;
 mod errors;
 mod events;
+mod files;
 mod idempotency;
 mod jobs;
 mod openapi;

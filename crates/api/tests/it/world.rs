@@ -17,7 +17,7 @@ use postrider_core::partition::{Partition, of_endpoint};
 use postrider_core::record::{Envelope, EventEnvelope};
 use postrider_core::secret::Secret;
 use postrider_core::time::{Millis, Time};
-use postrider_ingest::jobs::{Jobs, Kinds};
+use postrider_ingest::jobs::{Bert, Jobs, Kinds};
 use postrider_ingest::{Ids, Ingest, clock};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
@@ -41,10 +41,11 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) store: Store,
     pub(crate) blobs: Blobs,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) client: Client,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<std::io::Result<()>>>,
-    _folder: Folder,
+    folder: Folder,
     _dir: TempDir,
 }
 
@@ -67,9 +68,15 @@ impl World {
         let egress = postrider_egress::Options { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Default::default() };
         let live = Live::new(store.clone(), log.clone(), directory.clone());
         let blobs = Blobs::open(&folder.path().join("blobs")).unwrap();
-        let kinds = Kinds { speech: Err("install espeak-ng".to_owned()) };
+        let kinds = Kinds {
+            speech: Err("install espeak-ng".to_owned()),
+            bert: Bert::Missing,
+            guard: postrider_egress::Guard::default(),
+            outside: Vec::new(),
+            upstream: Ok(()),
+        };
         let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), Ids::new().unwrap(), kinds, "http://here".to_owned()));
-        let kept = blobs.clone();
+        let (kept, taken) = (blobs.clone(), jobs.clone());
         let parts = ApiParts { ingest, jobs, blobs, store: store.clone(), directory, live, egress, key: Secret::new(KEY), limits };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -77,7 +84,12 @@ impl World {
         let stopped = async { drop(stopped.await) };
         let server = tokio::spawn(serve(listener, router(Api::new(parts).unwrap()), stopped, Duration::from_secs(2)));
         let client = Client::builder().no_proxy().build().unwrap();
-        World { address, log, store, blobs: kept, client, stop: Some(stop), server: Some(server), _folder: folder, _dir: dir }
+        World { address, log, store, blobs: kept, jobs: taken, client, stop: Some(stop), server: Some(server), folder, _dir: dir }
+    }
+
+    /// Where its data lies.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// A request with the key.
