@@ -11,14 +11,18 @@ use postrider_api::{Api, ApiLimits, ApiParts};
 use postrider_backend::blobs::Blobs;
 use postrider_backend::live::Live;
 use postrider_backend::log::{Group, Topic};
+use postrider_bert::Model;
+use postrider_compute::results::Results;
 use postrider_compute::{Compute, ComputeOptions};
 use postrider_core::job::JobKind;
 use postrider_core::secret::Secret;
 use postrider_core::shard;
+use postrider_egress::Guard;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
-use postrider_ingest::jobs::{Jobs, Kinds};
+use postrider_ingest::jobs::{Bert, Jobs, Kind, Kinds, Speech};
 use postrider_ingest::{Ids, Ingest, Reading};
+use postrider_spans::Exporter;
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -26,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::backend::{self, Backend};
-use crate::config::{self, Config, Role};
+use crate::config::{self, Config, Engine, Role, Tts};
+use crate::disk::{self, Folder};
 use crate::failure::Failure;
+use crate::scrape::Scrape;
 
 /// Connections that the system may hold ready for being accepted.
 const ACCEPT_QUEUE: i32 = 1024;
@@ -35,8 +41,12 @@ const ACCEPT_QUEUE: i32 = 1024;
 const ROUTER_BATCH: usize = 1 << 20;
 /// Bytes of jobs that a worker of jobs reads at a time.
 const JOB_BATCH: usize = 1 << 20;
+/// Jobs of one kind that workers outside do which are looked at at one time.
+const LOOKS: usize = 32;
 /// How much less important than everything else computing is (nice(2)).
 const COMPUTE_NICE: i32 = 10;
+/// A batch that goes on for longer than its day, and the time to write its files, has failed.
+const BATCH_LIMIT: Duration = Duration::from_secs(26 * 3600);
 /// Threads of one worker for reads that may touch the disk.
 const READERS: usize = 8;
 
@@ -56,6 +66,10 @@ pub(crate) struct App {
     api: Option<Api>,
     /// For a process that takes or does jobs.
     work: Option<Work>,
+    /// For a process that answers operators.
+    scrape: Option<Scrape>,
+    /// Where spans go.
+    exporter: Option<Exporter>,
 }
 
 /// What jobs are taken and done with.
@@ -63,12 +77,16 @@ pub(crate) struct App {
 struct Work {
     blobs: Blobs,
     jobs: Arc<Jobs>,
+    /// For the metric bert_score.
+    model: Option<Arc<Model>>,
 }
 
 impl App {
     /// Opens and binds everything, or says why not; nothing runs yet. Operators are answered on `admin`.
     pub(crate) fn build(mut config: Config, admin: Option<TcpListener>) -> Result<App, Failure> {
         raise_file_limit();
+        let scrape = admin.is_some().then(|| Scrape::begin(&config.server.roles)).transpose().map_err(anyhow::Error::new)?;
+        let exporter = config.spans().as_ref().map(postrider_spans::install).transpose().map_err(anyhow::Error::new)?;
         let backend = match config.backend {
             config::Backend::Embedded => Backend::embedded(&mut config)?,
             config::Backend::Cluster => Backend::cluster(&config)?,
@@ -84,7 +102,7 @@ impl App {
         let live = Live::new(store.clone(), log.clone(), directory.clone());
         let work = Work::open(&config, &ingest, address)?;
         let api = match &work {
-            Some(Work { blobs, jobs }) if config.server.roles.contains(&Role::Api) => {
+            Some(Work { blobs, jobs, .. }) if config.server.roles.contains(&Role::Api) => {
                 let parts = ApiParts {
                     ingest: ingest.clone(),
                     jobs: jobs.clone(),
@@ -96,6 +114,7 @@ impl App {
                     key: config.auth.bootstrap_key.clone(),
                     limits: ApiLimits {
                         jobs_per_second: config.jobs.per_second,
+                        file_bytes: config.batch.max_file_mib << 20,
                         job_retention: backend::job_retention(&config),
                         ..ApiLimits::default()
                     },
@@ -104,7 +123,7 @@ impl App {
             }
             Some(_) | None => None,
         };
-        Ok(App { config, address, listeners, admin, workers, backend, ingest, live, api, work })
+        Ok(App { config, address, listeners, admin, workers, backend, ingest, live, api, work, scrape, exporter })
     }
 
     /// Where the API listens; empty for a process that does not serve it.
@@ -131,7 +150,7 @@ impl App {
 
     /// Runs until `stop`, then drains. A role that fails or panics takes the whole server down, loudly.
     pub(crate) fn run(self, stop: CancellationToken) -> Result<(), Failure> {
-        let App { config, listeners, admin, workers, backend, ingest, live, api, work, .. } = self;
+        let App { config, listeners, admin, workers, backend, ingest, live, api, work, scrape, exporter, .. } = self;
         let Backend { log, store, directory, names, mut keep } = backend;
         let (told, failure) = (stop.clone(), Arc::new(OnceLock::new()));
         let failed = failure.clone();
@@ -147,15 +166,28 @@ impl App {
         }
         let mut threads: Vec<JoinHandle<anyhow::Result<()>>> = Vec::new();
         let ended = CancellationToken::new();
-        let admin = match admin {
-            Some(listener) => {
+        let admin = match admin.zip(scrape) {
+            Some((listener, scrape)) => {
+                disk::watch(written(&config)).context("a thread can't be started")?;
+                let reads = reads(&config).into();
                 let kinds = work.as_ref().map(|work| work.jobs.kinds.clone());
-                let state = Admin { log: log.clone(), store: store.clone(), names, roles: roles.clone(), kinds, stop: stop.clone() };
+                let (log, store, roles, told) = (log.clone(), store.clone(), roles.clone(), stop.clone());
+                let state = Admin { log, store, names, roles, kinds, scrape, reads, stop: told };
                 let ended = ended.clone();
                 Some(spawn("admin", stop.clone(), move |runtime| runtime.block_on(admin::serve(listener, state, ended)))?)
             }
             None => None,
         };
+        // It hears of the end last, and then sends what is left.
+        let spans = exporter.map(|exporter| {
+            let ended = ended.clone();
+            let run = move |runtime: &Runtime| {
+                runtime.block_on(exporter.run(ended));
+                Ok(())
+            };
+            spawn("spans", stop.clone(), run)
+        });
+        let spans = spans.transpose()?;
         let consumers = |group, topic, count, bytes| log.consumers(group, topic, count, bytes).map_err(anyhow::Error::new);
         if roles.contains(&Role::Router) {
             let sources = config.sources.iter().zip(0..).map(|(source, index)| (Topic::Source(index), source.reading()));
@@ -174,15 +206,24 @@ impl App {
                 Ok(())
             };
             threads.push(spawn("blobs", stop.clone(), sweep)?);
-            for kind in JobKind::ALL.into_iter().filter(|kind| work.jobs.kinds.unavailable(*kind).is_none()) {
-                let topic = Topic::Jobs(kind);
-                let consumer = consumers(Group::Compute, topic, 1, JOB_BATCH)?.pop().context("a worker of jobs has a consumer")?;
-                let Work { blobs, jobs } = work.clone();
-                let parts = Compute { kind, consumer, log: log.clone(), store: store.clone(), blobs, jobs };
+            let consumer = |topic: Topic| -> anyhow::Result<_> {
+                consumers(Group::Compute, topic, 1, JOB_BATCH)?.pop().context("a worker of jobs has a consumer")
+            };
+            for kind in work.jobs.kinds.available() {
+                let Work { blobs, jobs, model } = work.clone();
+                let upstream = config.upstream().map_err(Failure::Usage)?;
                 let options = compute_options(&config, kind, drain);
-                let (name, runtime, told) = (format!("compute-{}", kind.name()), compute_runtime(options.threads), stop.clone());
+                let (name, runtime, told) = (format!("compute-{}", jobs.kinds.name(kind)), compute_runtime(options.threads), stop.clone());
+                let (consumer, log, store, egress) = (consumer(kind.topic())?, log.clone(), store.clone(), egress(&config, 1));
+                let parts = Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream };
                 let run = move |runtime: &Runtime| Ok(runtime.block_on(postrider_compute::worker::run(parts, options, told))?);
                 threads.push(spawn_on(&name, runtime, stop.clone(), run)?);
+            }
+            if !work.jobs.kinds.outside.is_empty() {
+                let (Work { blobs, jobs, .. }, told) = (work, stop.clone());
+                let results = Results { consumer: consumer(Topic::JobResults)?, log: log.clone(), store: store.clone(), blobs, jobs };
+                let run = move |runtime: &Runtime| Ok(runtime.block_on(postrider_compute::results::run(results, told))?);
+                threads.push(spawn("job-results", stop.clone(), run)?);
             }
         }
         let limits = shard_limits(&config, log.partitions(Topic::Deliveries));
@@ -204,7 +245,7 @@ impl App {
         drop((deliveries, log, store, directory, ingest, api));
         let mut ends: Vec<anyhow::Result<()>> = threads.into_iter().map(join).collect();
         ended.cancel(); // until now operators were told that it is stopping
-        ends.extend(admin.map(join));
+        ends.extend(admin.into_iter().chain(spans).map(join));
         drop(keep);
         ends.into_iter().collect::<anyhow::Result<()>>().map_err(Failure::from)?;
         match failure.get() {
@@ -327,29 +368,82 @@ impl Work {
         let folder = config.blob_folder().context("blobs.url names no folder")?;
         let blobs = Blobs::open(&folder).map_err(anyhow::Error::new)?;
         let ids = Ids::new().context("the system's randomness can't be read")?;
-        let kinds = runtime().context("a runtime can't be started")?.block_on(Kinds::find(&config.tts.program));
+        let bert = if config.evaluate.bert_model.as_os_str().is_empty() { Bert::Missing } else { Bert::Configured };
+        let model = match bert == Bert::Configured && config.server.roles.contains(&Role::Compute) {
+            true => {
+                let opened = Model::open(&config.evaluate.bert_model).context("evaluate.bert_model can't be used")?;
+                Some(Arc::new(opened))
+            }
+            false => None,
+        };
+        let upstream = match config.upstream.base_url.is_empty() {
+            false => Ok(()),
+            true => Err("upstream.base_url is empty; set it to an OpenAI-compatible server, such as https://api.openai.com/v1".to_owned()),
+        };
+        let Tts { engine, model: speaker, voice, program, .. } = &config.tts;
+        let speech = match engine {
+            Engine::Espeak => runtime().context("a runtime can't be started")?.block_on(Kinds::find_espeak(program)),
+            Engine::OpenAi => upstream.clone().map(|()| Speech::Upstream { model: speaker.clone(), voice: voice.clone() }),
+        };
+        let (guard, outside) = (Guard::new(config.egress.allow.clone()), config.jobs.kinds_outside());
+        let kinds = Kinds { speech, bert, upstream, guard, outside };
         for (kind, why) in JobKind::ALL.into_iter().filter_map(|kind| kinds.unavailable(kind).map(|why| (kind, why))) {
-            tracing::warn!(kind = kind.name(), why, "jobs of this kind are neither taken nor done here");
+            match kinds.upstream.as_ref().is_err_and(|unset| unset == why) {
+                // Nobody asked for them.
+                true => tracing::debug!(kind = kind.name(), why, "jobs of this kind are neither taken nor done here"),
+                false => tracing::warn!(kind = kind.name(), why, "jobs of this kind are neither taken nor done here"),
+            }
         }
         if config.backend == config::Backend::Cluster && config.server.public_url.is_empty() {
             tracing::warn!("server.public_url is empty: links that callbacks carry lead to this process's own address");
         }
         let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, kinds, config.public_url(address)));
-        Ok(Some(Work { blobs, jobs }))
+        Ok(Some(Work { blobs, jobs, model }))
     }
 }
 
-fn compute_options(config: &Config, kind: JobKind, drain: Duration) -> ComputeOptions {
+/// The folders that a process writes to.
+fn written(config: &Config) -> Vec<Folder> {
+    let data = (config.backend == config::Backend::Embedded).then(|| Folder { name: "data", path: config.data.dir.clone() });
+    let has_blobs = config.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute));
+    let apart = config.blob_folder().filter(|folder| has_blobs && (data.is_none() || !folder.starts_with(&config.data.dir)));
+    data.into_iter().chain(apart.map(|path| Folder { name: "blobs", path })).collect()
+}
+
+/// What a process with these roles reads.
+fn reads(config: &Config) -> Vec<(Group, Topic)> {
+    let sources = config.sources.iter().zip(0..).map(|(_, index)| Topic::Source(index));
+    let of_role = |role: &Role| match role {
+        Role::Api => Vec::new(),
+        Role::Router => [Topic::Events].into_iter().chain(sources.clone()).map(|topic| (Group::Router, topic)).collect(),
+        Role::Deliver => vec![(Group::Deliver, Topic::Deliveries)],
+        Role::Compute => {
+            let outside = (0..config.jobs.outside.len()).filter_map(|index| u16::try_from(index).ok()).map(Topic::Outside);
+            JobKind::ALL.into_iter().map(Topic::Jobs).chain(outside).map(|topic| (Group::Compute, topic)).collect()
+        }
+    };
+    config.server.roles.iter().flat_map(of_role).collect()
+}
+
+fn compute_options(config: &Config, kind: Kind, drain: Duration) -> ComputeOptions {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let (concurrency, threads) = match kind {
-        JobKind::Evaluate => (config.evaluate.concurrency, config.evaluate.threads),
-        JobKind::Tts if config.tts.concurrency == 0 => (cores, 0),
-        JobKind::Tts => (config.tts.concurrency, 0),
+        Kind::BuiltIn(JobKind::Evaluate) => (config.evaluate.concurrency, config.evaluate.threads),
+        Kind::BuiltIn(JobKind::Tts) if config.tts.concurrency == 0 => (cores, 0),
+        Kind::BuiltIn(JobKind::Tts) => (config.tts.concurrency, 0),
+        Kind::BuiltIn(JobKind::Generate | JobKind::Experiment) => (config.upstream.concurrency, 1),
+        Kind::BuiltIn(JobKind::Batch) => (config.batch.concurrency, config.batch.requests),
+        Kind::BuiltIn(JobKind::Http) => (config.http.concurrency, 1),
+        Kind::Outside(_) => (LOOKS, 1),
     };
     ComputeOptions {
         concurrency,
         threads: if threads == 0 { cores } else { threads },
-        timeout: Duration::from_secs(config.jobs.timeout_seconds),
+        timeout: match kind {
+            // A batch has a day, and ends in good order when it is over.
+            Kind::BuiltIn(JobKind::Batch) => BATCH_LIMIT,
+            Kind::BuiltIn(_) | Kind::Outside(_) => Duration::from_secs(config.jobs.timeout_seconds),
+        },
         lease: Duration::from_secs(config.jobs.lease_seconds),
         drain,
     }
@@ -368,10 +462,9 @@ fn shard_limits(config: &Config, partitions: u16) -> shard::Limits {
 }
 
 fn egress(config: &Config, workers: usize) -> postrider_egress::Options {
-    let extra_ca = Some(config.egress.extra_ca.clone()).filter(|path| !path.as_os_str().is_empty());
     postrider_egress::Options {
         allow: config.egress.allow.clone(),
-        extra_ca,
+        extra_ca: config.extra_ca(),
         max_connections: config.limits.connections.div_ceil(workers),
         ..postrider_egress::Options::default()
     }

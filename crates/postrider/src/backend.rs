@@ -138,6 +138,7 @@ fn kafka_options(config: &Config) -> kafka::Options {
         properties: properties.collect(),
         instance_id: settings.instance_id.clone(),
         sources: config.sources.iter().map(|source| source.topic.clone()).collect(),
+        outside: config.jobs.outside.iter().map(|outside| outside.kind.clone()).collect(),
     }
 }
 

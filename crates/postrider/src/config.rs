@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use figment::Figment;
@@ -14,7 +15,11 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use ipnet::IpNet;
 use postrider_core::pattern::check_type;
 use postrider_core::secret::Secret;
+use postrider_core::time::Millis;
+use postrider_ingest::jobs::{OutsideKind, wrong_kind};
 use postrider_ingest::{self as ingest, Reading, TypeOf};
+use postrider_spans::SpanOptions;
+use postrider_upstream::UpstreamOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -25,9 +30,12 @@ pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 /// What the names of librdkafka's properties have in them whose values nobody is to see.
 const SECRET_PROPERTIES: [&str; 7] = ["password", "passphrase", "secret", "ssl.key", "private.key", "oauthbearer.config", "jaas"];
 /// What is text, however much like a number it looks in the environment.
-const TEXTS: [&str; 4] = ["auth.bootstrap_key", "kafka.instance_id", "scylla.username", "scylla.password"];
-/// The one table whose keys are not ours to name.
-const FREE: &str = "kafka.properties.";
+const TEXTS: [&str; 6] =
+    ["auth.bootstrap_key", "kafka.instance_id", "scylla.username", "scylla.password", "upstream.api_key", "otlp.service_name"];
+/// The tables whose keys are not ours to name.
+const FREE: [&str; 2] = ["kafka.properties.", "otlp.headers."];
+/// Most kinds of jobs that workers outside do.
+const MAX_OUTSIDE: usize = 32;
 const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
 const KEY_FILE: &str = "api-key";
 
@@ -45,10 +53,14 @@ pub(crate) struct Config {
     pub(crate) jobs: Jobs,
     pub(crate) evaluate: Evaluate,
     pub(crate) tts: Tts,
+    pub(crate) http: Http,
+    pub(crate) upstream: Upstream,
+    pub(crate) batch: Batch,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
     pub(crate) egress: Egress,
     pub(crate) tracing: Tracing,
+    pub(crate) otlp: Otlp,
 }
 
 /// `backend`
@@ -141,6 +153,18 @@ pub(crate) enum Role {
     Compute,
 }
 
+impl Role {
+    /// As the configuration and metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Api => "api",
+            Role::Router => "router",
+            Role::Deliver => "deliver",
+            Role::Compute => "compute",
+        }
+    }
+}
+
 /// `[data]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -193,12 +217,31 @@ pub(crate) struct Jobs {
     pub(crate) per_second: u32,
     pub(crate) timeout_seconds: u64,
     pub(crate) lease_seconds: u64,
+    pub(crate) outside: Vec<Outside>,
+}
+
+/// One of `[[jobs.outside]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Outside {
+    pub(crate) kind: String,
+    pub(crate) timeout_seconds: u64,
+}
+
+impl Jobs {
+    /// What workers outside do.
+    pub(crate) fn kinds_outside(&self) -> Vec<OutsideKind> {
+        let kind =
+            |Outside { kind, timeout_seconds }: &Outside| OutsideKind { name: kind.clone(), patience: Millis::from_secs(*timeout_seconds) };
+        self.outside.iter().map(kind).collect()
+    }
 }
 
 /// `[evaluate]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Evaluate {
+    pub(crate) bert_model: PathBuf,
     pub(crate) concurrency: usize,
     pub(crate) threads: usize,
 }
@@ -207,8 +250,50 @@ pub(crate) struct Evaluate {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tts {
+    pub(crate) engine: Engine,
+    pub(crate) model: String,
+    pub(crate) voice: String,
     pub(crate) program: PathBuf,
     pub(crate) concurrency: usize,
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    pub(crate) concurrency: usize,
+}
+
+/// What speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum Engine {
+    /// The program of this machine.
+    #[serde(rename = "espeak-ng")]
+    Espeak,
+    /// The upstream.
+    #[serde(rename = "openai")]
+    OpenAi,
+}
+
+/// `[upstream]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    pub(crate) base_url: String,
+    pub(crate) api_key: Secret,
+    pub(crate) timeout_seconds: u64,
+    pub(crate) idle_seconds: u64,
+    pub(crate) tries: u32,
+    pub(crate) concurrency: usize,
+}
+
+/// `[batch]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Batch {
+    pub(crate) concurrency: usize,
+    pub(crate) requests: usize,
+    pub(crate) max_file_mib: u64,
 }
 
 /// `[limits]`
@@ -241,6 +326,18 @@ pub(crate) struct Egress {
 pub(crate) struct Tracing {
     pub(crate) filter: String,
     pub(crate) format: Format,
+}
+
+/// `[otlp]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Otlp {
+    pub(crate) endpoint: String,
+    pub(crate) sample_ratio: f64,
+    pub(crate) service_name: String,
+    pub(crate) timeout_seconds: u64,
+    /// Most are keys.
+    pub(crate) headers: BTreeMap<String, Secret>,
 }
 
 /// How logs look.
@@ -327,7 +424,8 @@ impl Config {
         let mut shown = self.clone();
         let secret_properties =
             shown.kafka.properties.iter_mut().filter(|(name, _)| SECRET_PROPERTIES.iter().any(|part| name.contains(part)));
-        let secrets = secret_properties.map(|(_, value)| value).chain([&mut shown.auth.bootstrap_key, &mut shown.scylla.password]);
+        let own = [&mut shown.auth.bootstrap_key, &mut shown.scylla.password, &mut shown.upstream.api_key];
+        let secrets = secret_properties.map(|(_, value)| value).chain(own).chain(shown.otlp.headers.values_mut());
         for secret in secrets.filter(|secret| !secret.reveal().is_empty()) {
             *secret = Secret::new("********");
         }
@@ -346,8 +444,26 @@ impl Config {
             _ if !(3..=3600).contains(&self.jobs.lease_seconds) => wrong("jobs.lease_seconds", "must lie between 3 and 3600"),
             _ if !(1..=1024).contains(&self.evaluate.concurrency) => wrong("evaluate.concurrency", "must lie between 1 and 1024"),
             _ if self.tts.program.as_os_str().is_empty() => wrong("tts.program", "must name a program, such as espeak-ng"),
+            _ if self.tts.engine == Engine::OpenAi && (self.tts.model.is_empty() || self.tts.voice.is_empty()) => {
+                wrong("tts.model", "and tts.voice must be named for the engine openai, such as tts-1 and alloy")
+            }
             _ if self.tts.concurrency > 1024 => wrong("tts.concurrency", "must be at most 1024"),
+            _ if !(1..=86_400).contains(&self.upstream.timeout_seconds) => {
+                wrong("upstream.timeout_seconds", "must lie between 1 and 86400")
+            }
+            _ if !(1..=86_400).contains(&self.upstream.idle_seconds) => wrong("upstream.idle_seconds", "must lie between 1 and 86400"),
+            _ if !(1..=20).contains(&self.upstream.tries) => wrong("upstream.tries", "must lie between 1 and 20"),
+            _ if !(1..=1024).contains(&self.upstream.concurrency) => wrong("upstream.concurrency", "must lie between 1 and 1024"),
+            _ if !(1..=1024).contains(&self.batch.concurrency) => wrong("batch.concurrency", "must lie between 1 and 1024"),
+            _ if !(1..=1024).contains(&self.batch.requests) => wrong("batch.requests", "must lie between 1 and 1024"),
+            _ if !(1..=4096).contains(&self.batch.max_file_mib) => wrong("batch.max_file_mib", "must lie between 1 and 4096"),
+            _ if let Err(words) = self.upstream() => Err(Failure::Usage(words)),
             _ if self.evaluate.threads > 1024 => wrong("evaluate.threads", "must be at most 1024"),
+            _ if !(1..=4096).contains(&self.http.concurrency) => wrong("http.concurrency", "must lie between 1 and 4096"),
+            _ if !self.jobs.outside.is_empty() && self.backend == Backend::Embedded => {
+                wrong("jobs.outside", "needs backend = \"cluster\": workers outside are given their jobs through Kafka")
+            }
+            _ if let Some(words) = self.wrong_outside() => wrong("jobs.outside", &words),
             _ if let Some(words) = self.wrong_blobs() => wrong("blobs.url", &words),
             _ if let Some(words) = self.wrong_public_url() => wrong("server.public_url", &words),
             _ if !(1..=4096).contains(&self.data.segment_mib) => wrong("data.segment_mib", "must lie between 1 and 4096"),
@@ -372,6 +488,9 @@ impl Config {
             _ if tracing_subscriber::EnvFilter::try_new(&self.tracing.filter).is_err() => {
                 wrong("tracing.filter", "is not a filter, such as \"info\" or \"postrider_engine=debug,info\"")
             }
+            _ if !(0.0..=1.0).contains(&self.otlp.sample_ratio) => wrong("otlp.sample_ratio", "must lie between 0 and 1"),
+            _ if !(1..=60).contains(&self.otlp.timeout_seconds) => wrong("otlp.timeout_seconds", "must lie between 1 and 60"),
+            _ if let Some(Err(error)) = self.spans().as_ref().map(postrider_spans::check) => Err(Failure::Usage(error.to_string())),
             _ => Ok(()),
         }
     }
@@ -384,6 +503,42 @@ impl Config {
             return Some(self.data.dir.join("blobs"));
         }
         url::Url::parse(&self.blobs.url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+    }
+
+    /// The upstream that jobs ask, if one is configured. Errors: what is wrong with it.
+    pub(crate) fn upstream(&self) -> Result<Option<postrider_upstream::Upstream>, String> {
+        let Upstream { base_url, api_key, timeout_seconds, idle_seconds, tries, concurrency: _ } = &self.upstream;
+        if base_url.is_empty() {
+            return Ok(None);
+        }
+        let options = UpstreamOptions {
+            base_url: base_url.clone(),
+            api_key: api_key.clone(),
+            idle: Duration::from_secs(*idle_seconds),
+            total: Duration::from_secs(*timeout_seconds),
+            tries: *tries,
+            extra_ca: self.extra_ca(),
+            ..UpstreamOptions::default()
+        };
+        postrider_upstream::Upstream::new(options).map(Some).map_err(|error| error.to_string())
+    }
+
+    /// Where spans are sent, if they are.
+    pub(crate) fn spans(&self) -> Option<SpanOptions> {
+        let Otlp { endpoint, sample_ratio, service_name, timeout_seconds, headers } = &self.otlp;
+        (!endpoint.is_empty()).then(|| SpanOptions {
+            endpoint: endpoint.clone(),
+            headers: headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            ratio: *sample_ratio,
+            service: service_name.clone(),
+            timeout: Duration::from_secs(*timeout_seconds),
+            extra_ca: self.extra_ca(),
+        })
+    }
+
+    /// What is trusted beside the public authorities.
+    pub(crate) fn extra_ca(&self) -> Option<PathBuf> {
+        Some(self.egress.extra_ca.clone()).filter(|path| !path.as_os_str().is_empty())
     }
 
     fn wrong_blobs(&self) -> Option<String> {
@@ -401,6 +556,23 @@ impl Config {
             "" => format!("http://{}", listen.unwrap_or(self.server.listen)),
             given => given.to_owned(),
         }
+    }
+
+    /// What is wrong with the kinds that workers outside do, if anything.
+    fn wrong_outside(&self) -> Option<String> {
+        let outside = &self.jobs.outside;
+        if outside.len() > MAX_OUTSIDE {
+            return Some(format!("must name at most {MAX_OUTSIDE} kinds, as each has a thread of its own"));
+        }
+        outside.iter().enumerate().find_map(|(index, Outside { kind, timeout_seconds })| {
+            let words = match wrong_kind(kind) {
+                Some(words) => words,
+                None if outside[..index].iter().any(|other| other.kind == *kind) => "is named twice".to_owned(),
+                None if !(1..=86_400).contains(timeout_seconds) => "needs timeout_seconds between 1 and 86400".to_owned(),
+                None => return None,
+            };
+            Some(format!("names the kind `{kind}`, which {words}"))
+        })
     }
 
     fn wrong_public_url(&self) -> Option<String> {
@@ -448,7 +620,7 @@ fn check_keys(table: &toml::Table, file: &Path) -> Result<(), Failure> {
     let defaults: toml::Table = DEFAULTS.parse().expect("the defaults are TOML");
     let known = paths(&defaults);
     for path in paths(table) {
-        if !known.contains(&path) && !path.starts_with(FREE) {
+        if !known.contains(&path) && !FREE.iter().any(|table| path.starts_with(table)) {
             let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, &path).total_cmp(&strsim::jaro_winkler(b, &path)));
             let hint = nearest.map(|key| format!("; the nearest key is `{key}`")).unwrap_or_default();
             return Err(Failure::Usage(format!("{}: unknown key `{path}`{hint}", file.display())));

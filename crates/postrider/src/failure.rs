@@ -9,12 +9,14 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// No server answers. Exit code 3.
-    #[error("cannot reach {url}: {reason}\nstart one with `postrider dev`, or name another with POSTRIDER_URL")]
+    #[error("cannot reach {url}: {reason}\n{advice}")]
     Unreachable {
         /// Which server.
         url: String,
         /// Why not.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// Anything else. Exit code 1.
     #[error("{0:#}")]

@@ -12,7 +12,7 @@ pub(crate) fn start(config: &Tracing) {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.format {
         Format::Text => logs.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        Format::Json => logs.json().try_init(),
+        Format::Json => logs.json().flatten_event(true).try_init(),
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging had been started before");

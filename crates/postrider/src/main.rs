@@ -8,10 +8,12 @@ mod backend;
 mod client;
 mod commands;
 mod config;
+mod disk;
 mod failure;
 mod logging;
 mod output;
 mod receiver;
+mod scrape;
 
 use std::process::ExitCode;
 

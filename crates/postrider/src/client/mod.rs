@@ -159,19 +159,26 @@ impl Client {
         if error.is_timeout() && !error.is_connect() {
             return self.unreachable("it does not answer in time".to_owned());
         }
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
+        let cause = cause(&error);
         if error.is_builder() {
             return Failure::Usage(format!("the request can't be made: {cause}"));
         }
-        self.unreachable(cause.to_string())
+        self.unreachable(cause)
     }
 
     fn unreachable(&self, reason: String) -> Failure {
-        Failure::Unreachable { url: self.base.to_string(), reason }
+        let advice = "start one with `postrider dev`, or name another with POSTRIDER_URL";
+        Failure::Unreachable { url: self.base.to_string(), reason, advice }
     }
+}
+
+/// What lies at the bottom of an error of the HTTP client, whose own words only repeat the URL.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 /// Runs a command that waits, on this thread.

@@ -73,7 +73,7 @@ enum Action {
 /// What `job submit` takes.
 #[derive(clap::Args)]
 struct Submit {
-    /// What sort of work: evaluate or tts.
+    /// What sort of work: evaluate, tts, generate, experiment, batch, http, or a kind that the server's setting jobs.outside names.
     kind: String,
     /// What it is to be done with: JSON, `@FILE`, or `-` for standard input.
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
@@ -115,7 +115,7 @@ pub(crate) fn run(args: Args) -> Result<(), Failure> {
                 let canceled: JobReceipt = client.delete_for(&["v1", "jobs", &id]).await?;
                 if json { output::json(&canceled) } else { output::line(format!("{} is {}", canceled.job_id, canceled.status)) }
             }
-            Action::Download { id, output } => download(&client, &id, output.as_deref(), json).await,
+            Action::Download { id, output } => fetch(&client, &id, output.as_deref(), json).await,
         }
     })
 }
@@ -136,7 +136,8 @@ async fn submit_one(client: &Client, submit: &Submit, json: bool) -> Result<(), 
     }
 }
 
-async fn find(client: &Client, id: &str) -> Result<Job, Failure> {
+/// A job as it stands.
+pub(super) async fn find(client: &Client, id: &str) -> Result<Job, Failure> {
     client.get(&["v1", "jobs", id], &[]).await
 }
 
@@ -171,7 +172,7 @@ fn show(job: &Job, json: bool) -> Result<(), Failure> {
     row("progress", format!("{:.0} %", job.progress * 100.0));
     row("created", job.created_at.clone());
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    for name in ["started_at", "completed_at", "audio_url", "result_url", "error", "webhook_delivery"] {
+    for name in ["started_at", "completed_at", "audio_url", "file_url", "result_url", "error", "webhook_delivery"] {
         if let Some(value) = job.rest.get(name).filter(|value| !value.is_null()) {
             row(name.trim_end_matches("_at"), text(value));
         }
@@ -200,12 +201,14 @@ async fn list(client: &Client, status: Option<&str>, kind: Option<&str>, limit: 
     output::line(table)
 }
 
-async fn download(client: &Client, id: &str, to: Option<&Path>, json: bool) -> Result<(), Failure> {
+/// Fetches what a job made into a file.
+pub(super) async fn fetch(client: &Client, id: &str, to: Option<&Path>, json: bool) -> Result<(), Failure> {
     let mut response = client.open(&["v1", "download", id]).await?;
     let ending = match response.headers().get("content-type").and_then(|given| given.to_str().ok()) {
         Some("application/json") => "json",
         Some("audio/wav") => "wav",
         Some("audio/ogg") => "ogg",
+        Some("application/x-ndjson") => "ndjson",
         Some(_) | None => "bin",
     };
     let to = to.map_or_else(|| PathBuf::from(format!("{id}.{ending}")), Path::to_owned);
@@ -233,7 +236,8 @@ async fn download(client: &Client, id: &str, to: Option<&Path>, json: bool) -> R
     if json { output::json(&serde_json::json!({ "file": path })) } else { output::line(path) }
 }
 
-fn bar(length: u64, template: &str) -> ProgressBar {
+/// A bar on standard error, where somebody sees it.
+pub(super) fn bar(length: u64, template: &str) -> ProgressBar {
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template(template).expect("the template is valid");
     let bar = ProgressBar::with_draw_target(Some(length), target).with_style(style);

@@ -4,6 +4,8 @@ mod config;
 mod demo;
 mod dev;
 mod endpoint;
+mod experiment;
+mod health;
 mod job;
 mod listen;
 mod migrate;
@@ -37,6 +39,8 @@ enum Command {
     /// Check or show the configuration.
     #[command(subcommand)]
     Config(config::Args),
+    /// Say whether a server of this machine can work: exit code 0 if so, 1 if not, 3 where there is none.
+    Health(health::Args),
     /// Receive deliveries on this machine: verify signatures, print one line for each.
     Listen(listen::Args),
     /// Send events.
@@ -45,6 +49,8 @@ enum Command {
     Endpoint(endpoint::Args),
     /// Submit jobs, follow them, fetch what they made.
     Job(job::Args),
+    /// Run experiments: personas that a model makes up.
+    Experiment(experiment::Args),
     /// Watch deliveries as they happen.
     Tail(tail::Args),
     /// Deliver again what an endpoint missed.
@@ -60,10 +66,12 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Migrate(args) => migrate::run(args),
             Command::Config(args) => config::run(args),
+            Command::Health(args) => health::run(args),
             Command::Listen(args) => listen::run(args),
             Command::Trigger(args) => trigger::run(args),
             Command::Endpoint(args) => endpoint::run(args),
             Command::Job(args) => job::run(args),
+            Command::Experiment(args) => experiment::run(args),
             Command::Tail(args) => tail::run(args),
             Command::Replay(args) => replay::run(args),
         }

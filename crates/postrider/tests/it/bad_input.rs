@@ -163,3 +163,23 @@ async fn a_folder_keeps_its_number_of_partitions() {
     let status = process.ended().await;
     assert_refused(&process, status, 1, "was made with 8 partitions, the configuration asks for 3");
 }
+
+#[tokio::test]
+async fn a_kind_that_workers_outside_do_needs_kafka_and_a_name_for_a_topic() {
+    let outside = |kind: &str, seconds: u32| format!("[[jobs.outside]]\nkind = \"{kind}\"\ntimeout_seconds = {seconds}\n");
+    let cluster = |outside: String| format!("backend = \"cluster\"\n[blobs]\nurl = \"file:///tmp\"\n{outside}");
+    for (settings, words) in [
+        (outside("x", 9), "jobs.outside needs backend = \"cluster\""),
+        (cluster(outside("tts", 9)), "`tts`, which is a kind that postrider does itself"),
+        (cluster(outside("a.b", 9)), "`a.b`, which must be 1 to 64 of a-z, 0-9, _ and -"),
+        (cluster(outside("x", 0)), "`x`, which needs timeout_seconds between 1 and 86400"),
+        (cluster(outside("x", 9) + &outside("x", 9)), "`x`, which is named twice"),
+        (cluster(outside("x", 9) + "lease = 1\n"), "lease"),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &settings).unwrap();
+        let mut process = Process::start(&["config", "check", file.path().to_str().unwrap()]);
+        let status = process.ended().await;
+        assert!(!status.success() && process.errors().contains(words), "{settings}: {}", process.errors());
+    }
+}

@@ -8,7 +8,7 @@ use postrider_core::sign::Signer;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::world::{Process, Server, eventually};
+use crate::world::{Home, Process, Server, eventually};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const BODY: &str = r#"{"id":"evt_1","type":"order.created","data":{"total":3}}"#;
@@ -192,4 +192,20 @@ async fn the_demo_shows_everything_at_work() {
     }
     assert!(of(healthy, "deliveries") == 60 && of(flaky, "retried") > 0, "{summary:#}");
     assert_eq!((of(dead, "delivered"), of(dead, "retried"), of(dead, "dead_lettered")), (0, 6, 3), "{summary:#}");
+}
+
+#[tokio::test]
+async fn health_says_whether_the_server_can_work() {
+    let server = Server::at(Home::new("[server]\nadmin_listen = \"127.0.0.1:0\"\n")).await;
+    let admin = server.admin().await;
+    let (code, output, _) = run(&["health", "--admin", &admin]).await;
+    assert_eq!(code, 0);
+    assert_eq!(serde_json::from_str::<Value>(&output).unwrap()["ready"], true);
+    // As in a container that listens on every address.
+    let everywhere = admin.replace("127.0.0.1", "0.0.0.0");
+    let mut asked = Process::start_in(&["health"], &[("POSTRIDER__SERVER__ADMIN_LISTEN", &everywhere)]);
+    assert_eq!(asked.ended().await.code(), Some(0));
+    let (code, _, errors) = run(&["health", "--admin", "127.0.0.1:1"]).await;
+    assert_eq!(code, 3);
+    assert!(errors.contains("cannot reach http://127.0.0.1:1/readyz") && errors.contains("--admin"), "{errors}");
 }

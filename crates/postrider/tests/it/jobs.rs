@@ -56,7 +56,11 @@ pub(crate) async fn assert_all_ended(api: &Api, receiver: &Receiver, jobs: &[Str
         assert_eq!(shown["webhook_delivery"]["delivery_id"], *ids.first().unwrap());
         assert_eq!(results(api, &body).await["pairs"].as_array().unwrap().len(), pairs);
     }
-    // Events of one job's end, which nobody wants, lie there under one id, too.
+    assert_completed_once(api, jobs).await;
+}
+
+/// Events of a job's end, which nobody wants, lie there under one id each.
+pub(crate) async fn assert_completed_once(api: &Api, jobs: &[String]) {
     let events = eventually("an event for every job", async || {
         let mut events: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut path = "/v1/events?type=job.completed&limit=250".to_owned();
@@ -81,7 +85,7 @@ pub(crate) async fn assert_all_ended(api: &Api, receiver: &Receiver, jobs: &[Str
 }
 
 /// The results of a call: in it, or where its link leads, for which no key is needed.
-async fn results(api: &Api, body: &Value) -> Value {
+pub(crate) async fn results(api: &Api, body: &Value) -> Value {
     match body["results_url"].as_str() {
         None => body["results"].clone(),
         Some(link) => {
@@ -179,6 +183,33 @@ async fn a_call_is_signed_and_made_as_its_sender_asked() {
 }
 
 #[tokio::test]
+async fn bert_score_is_computed_with_the_model_that_is_configured() {
+    let named = std::env::var_os("POSTRIDER_TEST_BERT").map(std::path::PathBuf::from);
+    let model = named.unwrap_or_else(|| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-bert"));
+    let server = Server::at(Home::new(&format!("[evaluate]\nbert_model = \"{}\"\n", model.display()))).await;
+    let receiver = Receiver::answering(200).await;
+    for idf in [false, true] {
+        let job = json!({
+            "pairs": [{ "candidate": "a cat sat", "references": ["a cat sat"] }, { "candidate": "tea", "references": ["a long war", "coffee"] }],
+            "metrics": ["bert_score", "f1"], "bert_score": { "idf": idf }, "webhook_url": receiver.url(),
+        });
+        let id = submit(&server.api, job).await;
+        let got = eventually("the call", async || receiver.got().into_iter().find(|got| got.json()["job_id"] == json!(id))).await;
+        let results = got.json()["results"].clone();
+        let of = |line: &Value| line["bert_score"]["f1"].as_f64().unwrap();
+        let (same, other) = (of(&results["pairs"][0]), of(&results["pairs"][1]));
+        assert!((same - 1.0).abs() < 1e-4 && (0.1..0.95).contains(&other), "{results}");
+        assert!((of(&results["corpus"]) - (same + other) / 2.0).abs() < 1e-9);
+        assert_eq!(results["pairs"][0]["f1"], 1.0);
+    }
+    let without = Server::at(Home::new(SETTINGS)).await;
+    let job = json!({ "candidates": ["a"], "references": ["b"], "metrics": ["bert_score"] });
+    let (status, refused) = without.api.ask(Method::POST, EVALUATE, job).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("evaluate.bert_model"), "{refused}");
+}
+
+#[tokio::test]
 async fn kills_in_the_middle_of_jobs_end_every_job_once() {
     let mut server = Server::at(Home::new(SETTINGS)).await;
     let receiver = Receiver::answering(200).await;
@@ -233,24 +264,33 @@ async fn a_running_job_stops_when_it_is_canceled() {
 }
 
 #[tokio::test]
-async fn a_job_that_takes_too_long_or_can_not_be_done_has_failed_with_the_reason() {
+async fn a_job_that_takes_too_long_has_failed_with_the_reason() {
     let server = Server::at(Home::new("[jobs]\ntimeout_seconds = 1\n")).await;
-    let receiver = Receiver::start(|got| if got.json()["status"] == "failed" { Reply::Status(200) } else { Reply::Status(500) }).await;
-    let slow = submit(&server.api, evaluation(20_000, &receiver)).await;
+    let receiver = failures().await;
+    submit(&server.api, evaluation(20_000, &receiver)).await;
+    assert_eq!(receiver.wait_for(1).await[0].json()["error"]["code"], "timeout");
+}
+
+#[tokio::test]
+async fn a_job_that_can_not_be_done_has_failed_with_the_reason() {
+    let server = Server::start().await;
+    let receiver = failures().await;
     let long = "x".repeat(400_000);
     let costly = json!({
         "pairs": [{ "candidate": "a", "references": ["b"] }, { "candidate": long, "references": ["y".repeat(400_000)] }],
         "metrics": ["levenshtein"], "webhook_url": receiver.url(),
     });
     let costly = submit(&server.api, costly).await;
-    receiver.wait_for(2).await;
-    let calls = calls(&receiver);
-    let error = |job: &str| calls[job][0].json()["error"].clone();
-    assert_eq!(error(&slow)["code"], "timeout");
-    assert_eq!(error(&costly)["code"], "invalid_input");
-    assert!(error(&costly)["message"].as_str().unwrap().starts_with("pair 1 "), "{}", error(&costly));
+    let error = receiver.wait_for(1).await[0].json()["error"].clone();
+    assert_eq!(error["code"], "invalid_input");
+    assert!(error["message"].as_str().unwrap().starts_with("pair 1 "), "{error}");
     let shown = server.api.get(&format!("/v1/jobs/{costly}")).await;
-    assert_eq!((&shown["status"], &shown["error"]), (&json!("failed"), &error(&costly)));
+    assert_eq!((&shown["status"], &shown["error"]), (&json!("failed"), &error));
+}
+
+/// Takes nothing but what failed.
+async fn failures() -> Receiver {
+    Receiver::start(|got| if got.json()["status"] == "failed" { Reply::Status(200) } else { Reply::Status(500) }).await
 }
 
 #[tokio::test]
@@ -259,7 +299,8 @@ async fn higher_priorities_go_first() {
     let receiver = Receiver::answering(200).await;
     let mut jobs = Vec::new();
     for priority in [9, 1, 5, 9] {
-        let mut job = evaluation(if jobs.is_empty() { 3000 } else { 10 }, &receiver);
+        // Each is so large that it runs alone.
+        let mut job = evaluation(if jobs.is_empty() { 3000 } else { 400 }, &receiver);
         job["priority"] = json!(priority);
         jobs.push(submit(&server.api, job).await);
         // The first keeps the worker busy while the others come.

@@ -1,24 +1,26 @@
 //! Jobs of the kind `tts`, with the real espeak-ng.
 
+use postrider_upstream_fake::{FakeUpstream, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::generate;
 use crate::jobs::{SETTINGS, calls, evaluation, is_running, submit};
 use crate::receiver::Receiver;
 use crate::signatures::assert_accepted;
 use crate::world::{Api, Home, Server, eventually};
 
 const SPEAK: &str = "/v1/tts/async";
-const OROMO: &str = "Akkam jirta? Ani nagaan jira. Kun sagalee kompiitaraa ti. ";
+pub(crate) const OROMO: &str = "Akkam jirta? Ani nagaan jira. Kun sagalee kompiitaraa ti. ";
 
-async fn speak(api: &Api, job: Value) -> String {
+pub(crate) async fn speak(api: &Api, job: Value) -> String {
     let (status, answer) = api.ask(Method::POST, SPEAK, job).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
     answer["job_id"].as_str().unwrap().to_owned()
 }
 
 /// What a link of a call leads to, for which no key is needed.
-async fn fetched(api: &Api, link: &str) -> (String, Vec<u8>) {
+pub(crate) async fn fetched(api: &Api, link: &str) -> (String, Vec<u8>) {
     let path = &link[link.find("/v1/download").unwrap()..];
     let response = api.without_key(Method::GET, path).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -26,7 +28,7 @@ async fn fetched(api: &Api, link: &str) -> (String, Vec<u8>) {
 }
 
 /// The seconds of a whole WAV file of 16 bit mono.
-fn seconds(wav: &[u8]) -> f64 {
+pub(crate) fn seconds(wav: &[u8]) -> f64 {
     let number = |at: usize| u32::from_le_bytes(wav[at..at + 4].try_into().unwrap()) as usize;
     assert_eq!((&wav[..4], &wav[8..16], &wav[36..40]), (&b"RIFF"[..], &b"WAVEfmt "[..], &b"data"[..]));
     assert_eq!((number(4), number(40)), (wav.len() - 8, wav.len() - 44), "the file is not whole");
@@ -110,11 +112,7 @@ async fn without_espeak_speech_alone_is_unavailable() {
     assert_eq!((refused.status(), refused.headers().contains_key("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, true));
     let words = refused.json::<Value>().await.unwrap()["detail"].as_str().unwrap().to_owned();
     assert!(words.contains("apt-get install espeak-ng"), "{words}");
-    let admin = eventually("the admin address", async || {
-        let output = server.process.output();
-        output.split_once("admin on http://").and_then(|(_, rest)| rest.split_once('\n')).map(|(address, _)| address.to_owned())
-    })
-    .await;
+    let admin = server.admin().await;
     let ready: Value = reqwest::get(format!("http://{admin}/readyz")).await.unwrap().json().await.unwrap();
     assert_eq!(ready["ready"], true);
     let kinds = ready["jobs"].as_array().unwrap();
@@ -123,4 +121,26 @@ async fn without_espeak_speech_alone_is_unavailable() {
     let receiver = Receiver::answering(200).await;
     submit(&server.api, evaluation(5, &receiver)).await;
     receiver.wait_for(1).await;
+}
+
+#[tokio::test]
+async fn an_upstream_speaks_where_it_is_configured_and_only_audio_is_taken() {
+    let upstream = FakeUpstream::start(|asked| match asked.body["input"].as_str() {
+        Some("text") => Reply::File("text/html", b"<html>".to_vec()),
+        _ => Reply::File("audio/mpeg", vec![7; 300_000]),
+    })
+    .await;
+    let server = generate::server(&upstream, "[tts]\nengine = \"openai\"\nmodel = \"tts-1\"").await;
+    let receiver = Receiver::answering(200).await;
+    let job = json!({ "text": OROMO, "language": "om", "voice": "nova", "format": "mp3", "webhook_url": receiver.url() });
+    let id = speak(&server.api, job).await;
+    let body = receiver.wait_for(1).await[0].json();
+    assert_eq!((&body["job_id"], &body["status"]), (&json!(id), &json!("completed")));
+    assert_eq!(fetched(&server.api, body["audio_url"].as_str().unwrap()).await, ("audio/mpeg".to_owned(), vec![7; 300_000]));
+    let asked = &upstream.asked()[0];
+    assert_eq!((asked.path.as_str(), &asked.body["model"], &asked.body["voice"]), ("/v1/audio/speech", &json!("tts-1"), &json!("nova")));
+    assert_eq!((&asked.body["input"], &asked.body["response_format"]), (&json!(OROMO), &json!("mp3")));
+    let id = speak(&server.api, json!({ "text": "text", "language": "om", "webhook_url": receiver.url() })).await;
+    let body = eventually("the call", async || calls(&receiver).remove(&id)).await[0].json();
+    assert_eq!((&body["status"], &body["error"]["code"]), (&json!("failed"), &json!("upstream_malformed")));
 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,14 @@ pub(crate) fn chance() -> Rng {
     let seed = std::env::var("POSTRIDER_TEST_SEED").map_or(1, |seed| seed.parse().expect("POSTRIDER_TEST_SEED is a number"));
     println!("POSTRIDER_TEST_SEED={seed}");
     Rng::new(seed)
+}
+
+/// The Python that has what tests need of it.
+pub(crate) fn python() -> PathBuf {
+    let named = std::env::var_os("POSTRIDER_TEST_PYTHON").map(PathBuf::from);
+    let python = named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/test-python/bin/python"));
+    assert!(python.exists(), "{} is missing; `cargo xtask test` makes it", python.display());
+    python
 }
 
 /// Waits until `look` finds something, and returns it.
@@ -141,7 +149,7 @@ impl Drop for Process {
 }
 
 /// What was written so far; the position that the writer shares stays where it is.
-fn text(file: &File) -> String {
+pub(crate) fn text(file: &File) -> String {
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
     file.read_exact_at(&mut bytes, 0).unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -191,6 +199,15 @@ impl Server {
         let address = process.address().await;
         let api = Api::at(&format!("http://{address}"));
         Server { home, process, address, api }
+    }
+
+    /// Where operators are answered, for a home that says so.
+    pub(crate) async fn admin(&self) -> String {
+        eventually("the admin address", async || {
+            let output = self.process.output();
+            output.split_once("admin on http://").and_then(|(_, rest)| rest.split_once('\n')).map(|(address, _)| address.to_owned())
+        })
+        .await
     }
 
     /// Starts it again where it was, once it has ended. Returns how long it took to listen.

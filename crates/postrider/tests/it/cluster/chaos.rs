@@ -18,9 +18,12 @@ const RATE: u32 = 500;
 const FROZEN: Duration = Duration::from_secs(14);
 /// Those that hang are tried with one request at a time, each of which takes its time-out.
 const SETTLE: Duration = Duration::from_secs(180);
-/// What may be sent twice for each process that dies or freezes: what was in flight or finished and not yet committed,
-/// and for frozen ones what they go on sending until they know.
-const REPEATS: usize = 400;
+/// What may be sent twice for each process that dies: what was in flight, or finished and not yet committed.
+const KILLED_REPEATS: usize = 400;
+/// For each that freezes: what all send until its session has expired. A member that is silent while the group is being
+/// rearranged keeps the others from committing so long, as Kafka answers one request of a connection after the other, and
+/// the first is to join.
+const FROZEN_REPEATS: usize = RATE as usize * 10;
 
 async fn crowd(node: &Node) -> Crowd {
     let mut receivers = Vec::new();
@@ -78,7 +81,7 @@ async fn whatever_happens_to_processes_loses_nothing() {
     let mut chance = chance();
     let Siege { cluster, mut nodes, crowd, load } = Siege::begin().await;
     let started = Instant::now();
-    let (mut happened, mut violent) = (Vec::new(), 0);
+    let (mut happened, mut may_repeat) = (Vec::new(), 0);
     while started.elapsed() < seconds(60) {
         tokio::time::sleep(Duration::from_millis(1500 + chance.below(2000))).await;
         let which = chance.below(nodes.len() as u64) as usize;
@@ -88,14 +91,14 @@ async fn whatever_happens_to_processes_loses_nothing() {
                 happened.push((which, "killed"));
                 node.process.kill();
                 cluster.restart(node).await;
-                violent += 1;
+                may_repeat += KILLED_REPEATS;
             }
             1 => {
                 happened.push((which, "frozen"));
                 node.freeze();
                 tokio::time::sleep(FROZEN).await;
                 node.thaw();
-                violent += 1;
+                may_repeat += FROZEN_REPEATS;
             }
             _ => {
                 happened.push((which, "ended"));
@@ -114,7 +117,7 @@ async fn whatever_happens_to_processes_loses_nothing() {
     let repeats = crowd.repeats().len();
     println!("{} accepted, {repeats} repeated; settled in {:?}; {happened:?}", accepted.len(), sent.elapsed());
     assert!(accepted.len() > 5_000, "only {} events were accepted", accepted.len());
-    assert!(repeats <= violent * REPEATS, "{repeats} deliveries were repeated");
+    assert!(repeats <= may_repeat, "{repeats} deliveries were repeated");
     join_all(nodes.iter_mut().map(Node::stop)).await;
 }
 

@@ -10,7 +10,7 @@ use crate::receiver::Receiver;
 use crate::world::eventually;
 
 /// Writes lines with the console producer: headers, a tab, the key, a tab, the value.
-async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
+pub(crate) async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
     let properties = [
         "--property",
         "parse.headers=true",
@@ -34,7 +34,7 @@ async fn produce(servers: &Value, kafka: &str, topic: &str, lines: &[&str]) {
 }
 
 /// Reads `count` records of a topic with the console consumer, with their headers.
-async fn consume(servers: &Value, kafka: &str, topic: &str, count: usize) -> Vec<String> {
+pub(crate) async fn consume(servers: &Value, kafka: &str, topic: &str, count: usize) -> Vec<String> {
     let count_text = count.to_string();
     let args = [
         "--bootstrap-server",

@@ -1,8 +1,17 @@
 //! Jobs on several processes that die, freeze and end.
 
-use crate::jobs::{SETTINGS, a_running_job_is_canceled, assert_all_ended, evaluation, is_running, submit};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use postrider_upstream_fake::{Asked, FakeUpstream, Reply};
+use serde_json::{Value, json};
+
+use crate::jobs::{
+    SETTINGS, a_running_job_is_canceled, assert_all_ended, assert_completed_once, calls, evaluation, is_running, results, submit,
+};
 use crate::receiver::Receiver;
-use crate::world::eventually;
+use crate::world::{Api, eventually};
+use crate::{batch, experiment, generate, http, speech};
 
 use super::world::Cluster;
 
@@ -28,6 +37,73 @@ async fn workers_that_are_killed_or_end_leave_every_job_with_one_end() {
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     second.process.kill();
     assert_all_ended(&api, &receiver, &jobs, 300).await;
+}
+
+/// A job of each kind, by its kind.
+async fn one_of_each(api: &Api, receiver: &Receiver, web: &http::Web) -> Vec<(&'static str, String)> {
+    let experiment = json!({ "kind": "experiment", "input": experiment::experiment(12), "webhook_url": receiver.url() });
+    let speech = json!({ "text": speech::OROMO.repeat(100), "language": "om", "webhook_url": receiver.url() });
+    vec![
+        ("evaluate", submit(api, evaluation(1000, receiver)).await),
+        ("tts", speech::speak(api, speech).await),
+        ("generate", generate::submit(api, generate::chat("count", receiver)).await),
+        ("experiment", generate::submit(api, experiment).await),
+        ("http", http::submit(api, json!({ "url": web.url(), "timeout_seconds": 5 }), receiver).await),
+    ]
+}
+
+#[tokio::test]
+async fn kills_in_the_middle_of_jobs_of_every_kind_end_each_once() {
+    const LINES: usize = 60;
+    let upstream = FakeUpstream::start(|asked: &Asked| match experiment::persona_asked_for(asked) {
+        Some(Reply::Say(text)) => Reply::Slowly(Duration::from_millis(20), text),
+        Some(other) => other,
+        None => Reply::Slowly(Duration::from_millis(50), "one two three four five six seven eight".to_owned()),
+    })
+    .await;
+    let cluster = Cluster::new(&generate::settings(&upstream, "[batch]\nrequests = 2"), PARTITIONS).await;
+    let front = cluster.start("api,router,deliver").await;
+    let mut workers = [cluster.start("compute").await, cluster.start("compute").await];
+    let (receiver, wants) = (Receiver::answering(200).await, Receiver::answering(200).await);
+    // It answers once nobody is killed any more.
+    let web = http::Web::answering(["hang", "hang", http::OK]).await;
+    let api = front.api();
+    api.register(&wants, json!({ "events": ["batch.completed"] })).await;
+    let jobs = one_of_each(&api, &receiver, &web).await;
+    let lines: String = (0..LINES).map(|n| batch::line(&n.to_string(), "count")).collect();
+    let batch = batch::submitted(&api, lines).await;
+    for worker in &mut workers {
+        let asked = upstream.count();
+        eventually("work", async || (is_running(&api).await && upstream.count() >= asked + 5).then_some(())).await;
+        worker.process.kill();
+        cluster.restart(worker).await;
+    }
+
+    let ended = batch::until(&api, &batch, "completed").await;
+    assert_eq!(batch::lines(&api, &ended["output_file_id"]).await.len(), LINES);
+    batch::told(&wants, "batch.completed", &batch).await;
+    eventually("a call for every job", async || (calls(&receiver).len() == jobs.len()).then_some(())).await;
+    let calls = calls(&receiver);
+    for (kind, job) in &jobs {
+        let body = calls[job][0].json();
+        assert_eq!((&body["status"], generate::ids(&calls[job]).len()), (&json!("completed"), 1), "{kind}: {body}");
+        match *kind {
+            "evaluate" => assert_eq!(results(&api, &body).await["pairs"].as_array().unwrap().len(), 1000),
+            "tts" => assert!(speech::seconds(&speech::fetched(&api, body["audio_url"].as_str().unwrap()).await.1) > 200.0),
+            "generate" => assert_eq!(body["result"]["content"], "one two three four five six seven eight"),
+            "http" => assert_eq!(body["result"]["status_code"], 200, "{body}"),
+            _experiment => assert_eq!(names(&api, job).await, (1..=12).map(|n| format!("Persona {n}")).collect()),
+        }
+    }
+    assert_completed_once(&api, &jobs.into_iter().map(|(_, job)| job).collect::<Vec<_>>()).await;
+}
+
+/// The names in an experiment's file.
+async fn names(api: &Api, job: &str) -> BTreeSet<String> {
+    let response = api.request(reqwest::Method::GET, &format!("/v1/download/{job}")).send().await.unwrap();
+    let text = response.text().await.unwrap();
+    let name = |line: &str| serde_json::from_str::<Value>(line).unwrap()["name"].as_str().unwrap().to_owned();
+    text.lines().map(name).collect()
 }
 
 #[tokio::test]

@@ -4,11 +4,14 @@
 mod bad_input;
 mod changes;
 mod chaos;
+mod dashboards;
 mod foreign;
 mod jobs;
 mod outages;
+mod outside;
 mod rebalance;
 mod servers;
 mod stream;
+mod traces;
 mod view;
 mod world;

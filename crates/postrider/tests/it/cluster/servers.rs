@@ -55,7 +55,7 @@ impl Servers {
         let xtask = servers()["xtask"].as_str().map(PathBuf::from).expect("the servers' file is an old one; run `cargo xtask test`");
         let mut started = Servers { dir: tempfile::tempdir().unwrap(), xtask, known: Value::Null, again: Vec::new() };
         let mut up = started.command("up");
-        up.arg("--dir").arg(started.dir.path()).args(["--with", "jvm"]);
+        up.arg("--dir").arg(started.dir.path()).args(["--with", "jvm", "--mortal"]);
         let status = tokio::process::Command::from(up).status().await.unwrap();
         assert!(status.success(), "servers of our own: {status}");
         started.known = serde_json::from_str(&fs::read_to_string(started.file()).unwrap()).unwrap();

@@ -104,7 +104,7 @@ pub(crate) struct Node {
     pub(crate) process: Process,
     pub(crate) roles: &'static str,
     listen: SocketAddr,
-    admin: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Node {
