@@ -133,6 +133,18 @@ impl Driver {
         unsent
     }
 
+    /// The server is to be found at `server` from now on.
+    pub(crate) fn follow(&mut self, server: SocketAddr) {
+        self.server = server;
+    }
+
+    /// Ends all connections and makes none any more; for a driver that is done.
+    pub(crate) fn hang_up(&mut self) {
+        self.slots.fill_with(|| Slot::Down);
+        self.idle.clear();
+        self.down.clear();
+    }
+
     /// Ends the driver; what is still in flight counts as unanswered.
     pub(crate) fn abandon(self, ledger: &mut Ledger) {
         ledger.unanswered(self.in_flight * self.payload.batch() as u64);

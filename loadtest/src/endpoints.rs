@@ -14,6 +14,9 @@ const HANG: Duration = Duration::from_secs(30);
 /// How long a slow endpoint takes; within the time-out of a first attempt.
 const SLOW: Duration = Duration::from_secs(2);
 
+/// Parts that all events are divided into to give some of them to the favourite.
+const WHOLE: u64 = 1 << 32;
+
 /// How an endpoint behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -113,6 +116,15 @@ pub(crate) struct Endpoints {
     tempers: Vec<Temper>,
     secrets: Vec<Secret>,
     seed: u64,
+    favourite: Option<Favourite>,
+}
+
+/// The endpoint that gets more than the others.
+#[derive(Clone, Copy)]
+struct Favourite {
+    endpoint: EndpointNo,
+    /// How many of 2^32 events it gets beside its even part of the rest.
+    share: u64,
 }
 
 impl Endpoints {
@@ -130,7 +142,19 @@ impl Endpoints {
             let wanted = (share * count as f64).round().max(1.0) as usize;
             rest.by_ref().take(wanted).for_each(|i| tempers[i] = *temper);
         }
-        Endpoints { tempers, secrets: Vec::new(), seed }
+        Endpoints { tempers, secrets: Vec::new(), seed, favourite: None }
+    }
+
+    /// Lets one healthy endpoint have `share` of the events, which is below 1, and its even part of the rest.
+    pub(crate) fn favour(&mut self, share: f64) {
+        let healthy = self.tempers.iter().position(|temper| *temper == Temper::Healthy);
+        let share = (share * WHOLE as f64) as u64;
+        self.favourite = healthy.filter(|_| share > 0).map(|endpoint| Favourite { endpoint: EndpointNo(endpoint as u32), share });
+    }
+
+    /// Whether `endpoint` gets more than the others.
+    pub(crate) fn is_favourite(&self, endpoint: EndpointNo) -> bool {
+        self.favourite.is_some_and(|favourite| favourite.endpoint == endpoint)
     }
 
     /// Takes the secrets given at registration, in order of the endpoints.
@@ -149,9 +173,14 @@ impl Endpoints {
         (number < self.tempers.len()).then_some(EndpointNo(number as u32))
     }
 
-    /// The endpoint that event `seq` is for: any, evenly, and always the same for one seed.
+    /// The endpoint that event `seq` is for: any, evenly but for the favourite, and always the same for one seed.
     pub(crate) fn of(&self, seq: Seq) -> EndpointNo {
-        EndpointNo(Rng::new(self.seed ^ seq.0.rotate_left(32)).below(self.tempers.len() as u64) as u32)
+        let mut rng = Rng::new(self.seed ^ seq.0.rotate_left(32));
+        let even = EndpointNo(rng.below(self.tempers.len() as u64) as u32);
+        match self.favourite {
+            Some(favourite) if rng.below(WHOLE) < favourite.share => favourite.endpoint,
+            Some(_) | None => even,
+        }
     }
 
     /// How an endpoint behaves.
@@ -181,6 +210,20 @@ mod tests {
         assert_eq!(count(&endpoints, Temper::Fail), 0);
         assert_eq!(count(&endpoints, Temper::Healthy), 94);
         assert_eq!(count(&Endpoints::new(3, &[(Temper::Hang, 1.0)], 7), Temper::Hang), 3);
+    }
+
+    #[test]
+    fn a_favourite_has_its_share_and_the_rest_is_even() {
+        let mut endpoints = Endpoints::new(10, &[(Temper::Fail, 0.5)], 1);
+        endpoints.favour(0.5);
+        let mut hits = [0_u32; 10];
+        (0..10_000).for_each(|seq| hits[endpoints.of(Seq(seq)).index()] += 1);
+        let favourite = (0..10).map(EndpointNo).find(|endpoint| endpoints.is_favourite(*endpoint)).expect("one is");
+        assert_eq!(endpoints.temper(favourite), Temper::Healthy);
+        for (endpoint, hits) in (0..10).map(EndpointNo).zip(hits) {
+            let expected = if endpoint == favourite { 5_200..5_800 } else { 400..600 };
+            assert!(expected.contains(&hits), "{hits} for {endpoint:?}");
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(crate) struct Ledger {
     refused: BTreeMap<u16, u64>,
     ingest: Histogram<u64>,
     delivery: Histogram<u64>,
+    favourite: Histogram<u64>,
+    recent: Histogram<u64>,
     accepted_by: BTreeMap<Temper, u64>,
     last_arrival: Vec<Micros>,
 }
@@ -100,6 +102,8 @@ impl Ledger {
             refused: BTreeMap::new(),
             ingest: histogram(),
             delivery: histogram(),
+            favourite: histogram(),
+            recent: histogram(),
             accepted_by: BTreeMap::new(),
             last_arrival: vec![Micros(0); endpoints.len()],
             endpoints,
@@ -176,7 +180,10 @@ impl Ledger {
             self.counts.outstanding -= 1;
         }
         if temper == Temper::Healthy {
-            record(&mut self.delivery, &self.window, self.due[at], now);
+            let due = self.due[at];
+            let all = if self.endpoints.is_favourite(endpoint) { &mut self.favourite } else { &mut self.delivery };
+            record(all, &self.window, due, now);
+            self.recent.saturating_record(waited(due, now));
         }
     }
 
@@ -207,9 +214,25 @@ impl Ledger {
         &self.ingest
     }
 
-    /// From due to the first arrival at a healthy endpoint, in microseconds.
+    /// From due to the first arrival at a healthy endpoint, in microseconds; without the favourite, if there is one.
     pub(crate) fn delivery(&self) -> &Histogram<u64> {
         &self.delivery
+    }
+
+    /// The same for the favourite alone.
+    pub(crate) fn favourite(&self) -> &Histogram<u64> {
+        &self.favourite
+    }
+
+    /// From due to the first arrival at any healthy endpoint, of what arrived since [`Ledger::forget_recent`], whenever it
+    /// was due.
+    pub(crate) fn recent(&self) -> &Histogram<u64> {
+        &self.recent
+    }
+
+    /// Begins a new interval.
+    pub(crate) fn forget_recent(&mut self) {
+        self.recent.reset();
     }
 
     /// How many events for endpoints of `temper` were accepted.
@@ -247,8 +270,12 @@ impl Ledger {
 
 fn record(histogram: &mut Histogram<u64>, window: &Range<Micros>, due: Micros, now: Micros) {
     if window.contains(&due) {
-        histogram.saturating_record((now.since(due).as_micros() as u64).max(1));
+        histogram.saturating_record(waited(due, now));
     }
+}
+
+fn waited(due: Micros, now: Micros) -> u64 {
+    (now.since(due).as_micros() as u64).max(1)
 }
 
 #[cfg(test)]
@@ -307,6 +334,22 @@ mod tests {
             ledger.arrive(Seq(seq), EndpointNo(0), Micros(1_100));
         }
         assert_eq!((ledger.delivery().len(), ledger.delivery().max()), (1, 1_000));
+        assert_eq!(ledger.recent().len(), 3);
+        ledger.forget_recent();
+        assert_eq!(ledger.recent().len(), 0);
+    }
+
+    #[test]
+    fn what_goes_to_a_favourite_is_measured_apart() {
+        let mut endpoints = Endpoints::new(2, &[], 1);
+        endpoints.favour(0.5);
+        let mut ledger = Ledger::new(Micros(0)..Micros(1_000), Rc::new(endpoints));
+        ledger.send(100, Micros(0));
+        for seq in (0..100).map(Seq) {
+            ledger.arrive(seq, ledger.endpoints.of(seq), Micros(10));
+        }
+        let (others, favourite) = (ledger.delivery().len(), ledger.favourite().len());
+        assert!(others + favourite == 100 && favourite > others, "{favourite} and {others}");
     }
 
     #[test]

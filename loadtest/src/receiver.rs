@@ -52,7 +52,17 @@ pub(crate) struct Receiver {
     opened: u64,
     requests: BTreeMap<Temper, u64>,
     signatures: Signatures,
+    service: Service,
     scratch: Box<[u8]>,
+}
+
+/// Whether the receiving side as a whole works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Each endpoint answers as its temper says.
+    Works,
+    /// None answers: every request's connection is ended.
+    IsOut,
 }
 
 struct Inbound {
@@ -109,6 +119,7 @@ impl Receiver {
             opened: 0,
             requests: BTreeMap::new(),
             signatures: Signatures::default(),
+            service: Service::Works,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
         })
     }
@@ -158,6 +169,11 @@ impl Receiver {
                 Err(_) => self.close(slot, &inbound),
             }
         }
+    }
+
+    /// From now on the receiving side is as `service` says.
+    pub(crate) fn set(&mut self, service: Service) {
+        self.service = service;
     }
 
     /// When [`Receiver::fire`] has work.
@@ -239,7 +255,10 @@ impl Receiver {
         let now = self.clock.now();
         let temper = self.endpoints.temper(endpoint);
         *self.requests.entry(temper).or_default() += 1;
-        let reply = temper.reply(now, self.delay);
+        let reply = match self.service {
+            Service::Works => temper.reply(now, self.delay),
+            Service::IsOut => Reply::HangUp,
+        };
         let Some(seq) = payload::sequence(&message.body) else {
             ledger.stray();
             return (reply, None);

@@ -1,81 +1,13 @@
-//! What to run: the settings of command line and file, and the checked scenario made from them.
+//! What to run, checked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
-use serde::Deserialize;
-
+use crate::fault::{self, Fault, FaultError};
 use crate::ledger::MAX_EVENTS;
 use crate::payload::MIN_BYTES;
-use crate::values::{Bad, Rate, Span};
-
-/// Settings as they are given; what is not given has a default.
-#[derive(Clone, Debug, Default, Deserialize, Args)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Settings {
-    /// The server under test [default: http://127.0.0.1:8080].
-    #[arg(long)]
-    url: Option<String>,
-    /// Key that may send events and manage endpoints; with --spawn one is made up.
-    #[arg(long, env = "POSTRIDER_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// Process of the server, whose CPU and memory are measured.
-    #[arg(long)]
-    server_pid: Option<u32>,
-    /// Command line that starts a process of the server, such as "postrider dev --data DIR --listen 127.0.0.1:PORT";
-    /// the first serves the API, more may follow.
-    #[arg(long)]
-    #[serde(default)]
-    spawn: Vec<String>,
-    /// Instead of requests, lets this command produce the events: it reads each as a line of JSON from its standard
-    /// input, such as "kcat -P -b HOST:PORT -t postrider.events". All but the first --spawn start once it has ended.
-    #[arg(long)]
-    produce: Option<String>,
-    /// How many events it produces [default: 1000000].
-    #[arg(long)]
-    events: Option<u64>,
-    /// Events a second, or `max`: every connection always busy [default: 1000].
-    #[arg(long)]
-    rate: Option<Rate>,
-    /// Connections to the server, one request at a time on each [default: 64].
-    #[arg(long)]
-    connections: Option<usize>,
-    /// Events per request; 1 sends single events [default: 1].
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Submits jobs instead of events, each the evaluation of one pair that calls back one of the endpoints.
-    #[arg(long)]
-    #[serde(default)]
-    jobs: bool,
-    /// Endpoints to register [default: 100].
-    #[arg(long)]
-    endpoints: Option<usize>,
-    /// Shares of endpoints that misbehave, such as hang=5%,fail=5%,close=1%,slow=2%,throttle=1%,flap=1%.
-    #[arg(long)]
-    bad: Option<Bad>,
-    /// What a healthy endpoint takes to answer, in milliseconds [default: 0].
-    #[arg(long)]
-    delay: Option<u64>,
-    /// Size of an event's `data`, in bytes [default: 1024].
-    #[arg(long)]
-    payload_bytes: Option<usize>,
-    /// How long is measured, such as 30s [default: 30s].
-    #[arg(long)]
-    duration: Option<Span>,
-    /// Load before that, not measured [default: 5s].
-    #[arg(long)]
-    warmup: Option<Span>,
-    /// How long overdue events are still sent afterwards, and again how long the rest may take to arrive [default: 60s].
-    #[arg(long)]
-    drain_timeout: Option<Span>,
-    /// Where the result is written, as JSON.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Decides which endpoints are bad and where each event goes [default: 1].
-    #[arg(long)]
-    seed: Option<u64>,
-}
+use crate::settings::Settings;
+use crate::values::{Bad, Named, Percent, Rate, Span};
 
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +46,18 @@ pub(crate) enum ScenarioError {
     /// A backlog is worked off by processes that start once it is there.
     #[error("produce needs two or more of spawn: one that serves the API, and those that work off what is produced")]
     ProduceAlone,
+    /// A backlog needs a number of events and one way to make it.
+    #[error("events, with either produce or fill, makes a backlog; give the number and one of the two")]
+    HalfABacklog,
+    /// A backlog is worked off by processes that start once it is there.
+    #[error("fill needs spawn: the processes that work off what it was filled with")]
+    FillAlone,
+    /// One of several event types can't have half of the load.
+    #[error("skew needs two endpoints or more")]
+    SkewAlone,
+    /// A fault can't be carried out.
+    #[error(transparent)]
+    Fault(#[from] FaultError),
     /// There is no key.
     #[error("no API key: give --api-key or set POSTRIDER_API_KEY")]
     NoApiKey,
@@ -122,9 +66,11 @@ pub(crate) enum ScenarioError {
 /// What to run, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    /// What it is called in reports.
+    pub(crate) name: String,
     /// The server under test.
     pub(crate) target: Target,
-    /// What produces the events ahead, where they are not sent as requests.
+    /// Events that wait already when the measured window begins.
     pub(crate) backlog: Option<Backlog>,
     /// How fast events are due.
     pub(crate) rate: Rate,
@@ -138,6 +84,10 @@ pub(crate) struct Scenario {
     pub(crate) endpoints: usize,
     /// Shares of endpoints that are not healthy.
     pub(crate) bad: Bad,
+    /// Share of the events that one endpoint gets beside its even part of the rest.
+    pub(crate) skew: Percent,
+    /// What goes wrong in the measured window.
+    pub(crate) faults: Vec<Fault>,
     /// What a healthy endpoint takes to answer.
     pub(crate) delay: Duration,
     /// Size of an event's `data`.
@@ -148,6 +98,10 @@ pub(crate) struct Scenario {
     pub(crate) warmup: Duration,
     /// How long overdue events are still sent, and again how long the rest may take to arrive.
     pub(crate) drain_timeout: Duration,
+    /// A folder whose size is measured.
+    pub(crate) disk: Option<PathBuf>,
+    /// Processes that are none of the server's and measured, too.
+    pub(crate) watch: Vec<Named>,
     /// Where the result is written.
     pub(crate) out: Option<PathBuf>,
     /// Decides everything that is left to chance.
@@ -184,56 +138,49 @@ pub(crate) enum Target {
     },
 }
 
-/// Events that somebody else produces before the processes that work them off are started.
+/// Events that are there before the processes that work them off.
 #[derive(Clone, Debug)]
-pub(crate) struct Backlog {
-    /// Reads one event a line from its standard input.
-    pub(crate) command: String,
-    /// How many it is given.
-    pub(crate) events: u64,
+pub(crate) enum Backlog {
+    /// A program writes them to where the server reads them.
+    Produced {
+        /// Reads one event a line from its standard input.
+        command: String,
+        /// How many it is given.
+        events: u64,
+    },
+    /// A process of the server accepts them and is ended before it, or any other, delivers them.
+    Filled {
+        /// Its command line.
+        command: String,
+        /// How many it is sent.
+        events: u64,
+    },
 }
 
-impl Settings {
-    /// Reads a scenario file.
-    pub(crate) fn read(file: &Path) -> Result<Settings, ScenarioError> {
-        let text = std::fs::read_to_string(file).map_err(|source| ScenarioError::Unreadable { file: file.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| ScenarioError::Invalid { file: file.to_owned(), source })
+impl Target {
+    /// How many processes are started for the run.
+    fn commands(&self) -> usize {
+        match self {
+            Target::Running { .. } => 0,
+            Target::Spawned { commands, .. } => commands.len(),
+        }
     }
+}
 
-    /// These settings, and those of `file` for what is not given here.
-    pub(crate) fn or(self, file: Settings) -> Settings {
-        Settings {
-            url: self.url.or(file.url),
-            api_key: self.api_key.or(file.api_key),
-            server_pid: self.server_pid.or(file.server_pid),
-            spawn: if self.spawn.is_empty() { file.spawn } else { self.spawn },
-            produce: self.produce.or(file.produce),
-            events: self.events.or(file.events),
-            rate: self.rate.or(file.rate),
-            connections: self.connections.or(file.connections),
-            batch: self.batch.or(file.batch),
-            jobs: self.jobs || file.jobs,
-            endpoints: self.endpoints.or(file.endpoints),
-            bad: self.bad.or(file.bad),
-            delay: self.delay.or(file.delay),
-            payload_bytes: self.payload_bytes.or(file.payload_bytes),
-            duration: self.duration.or(file.duration),
-            warmup: self.warmup.or(file.warmup),
-            drain_timeout: self.drain_timeout.or(file.drain_timeout),
-            out: self.out.or(file.out),
-            seed: self.seed.or(file.seed),
+impl Backlog {
+    /// How many events there are.
+    pub(crate) fn events(&self) -> u64 {
+        match self {
+            Backlog::Produced { events, .. } | Backlog::Filled { events, .. } => *events,
         }
     }
 
-    fn target(&self) -> Result<Target, ScenarioError> {
-        let api_key = self.api_key.clone();
-        if !self.spawn.is_empty() {
-            let conflict = self.url.as_ref().map(|_| "url").or(self.server_pid.map(|_| "server_pid"));
-            let commands = self.spawn.clone();
-            return conflict.map_or(Ok(Target::Spawned { commands, api_key }), |name| Err(ScenarioError::SpawnAnd(name)));
+    /// The command of the process that accepts them, where one does.
+    pub(crate) fn filler(&self) -> Option<&str> {
+        match self {
+            Backlog::Produced { .. } => None,
+            Backlog::Filled { command, .. } => Some(command),
         }
-        let url = self.url.clone().unwrap_or_else(|| "http://127.0.0.1:8080".to_owned());
-        Ok(Target::Running { url, api_key: api_key.ok_or(ScenarioError::NoApiKey)?, pid: self.server_pid })
     }
 }
 
@@ -244,18 +191,23 @@ impl TryFrom<Settings> for Scenario {
         let span = |span: Option<Span>, default| span.map_or(Duration::from_secs(default), |span| span.0);
         let scenario = Scenario {
             target: given.target()?,
-            backlog: given.produce.map(|command| Backlog { command, events: given.events.unwrap_or(1_000_000) }),
+            backlog: given.backlog()?,
+            name: given.name.unwrap_or_else(|| "load".to_owned()),
             rate: given.rate.unwrap_or(Rate::PerSecond(1000)),
             connections: given.connections.unwrap_or(64),
             work: if given.jobs { Work::Jobs } else { Work::Events },
             batch: given.batch.unwrap_or(1),
             endpoints: given.endpoints.unwrap_or(100),
             bad: given.bad.unwrap_or_default(),
+            skew: given.skew.unwrap_or_default(),
+            faults: given.faults,
             delay: Duration::from_millis(given.delay.unwrap_or(0)),
             payload_bytes: given.payload_bytes.unwrap_or(1024),
             duration: span(given.duration, 30),
             warmup: span(given.warmup, 5),
             drain_timeout: span(given.drain_timeout, 60),
+            disk: given.disk,
+            watch: given.watch,
             out: given.out,
             seed: given.seed.unwrap_or(1),
         };
@@ -268,18 +220,23 @@ impl TryFrom<Settings> for Scenario {
         if scenario.work == Work::Jobs {
             within("batch, of jobs,", scenario.batch as u64, 1, 1)?;
         }
-        if let Some(Backlog { events, .. }) = scenario.backlog {
-            within("events", events, 1, MAX_EVENTS)?;
-            if !matches!(&scenario.target, Target::Spawned { commands, .. } if commands.len() > 1) {
-                return Err(ScenarioError::ProduceAlone);
-            }
+        let processes = scenario.target.commands();
+        match &scenario.backlog {
+            Some(Backlog::Produced { .. }) if processes < 2 => return Err(ScenarioError::ProduceAlone),
+            Some(Backlog::Filled { .. }) if processes < 1 => return Err(ScenarioError::FillAlone),
+            Some(backlog) => within("events", backlog.events(), 1, MAX_EVENTS)?,
+            None => {}
         }
+        if scenario.skew.0 > 0.0 && scenario.endpoints < 2 {
+            return Err(ScenarioError::SkewAlone);
+        }
+        fault::check(&scenario.faults, processes, scenario.backlog.is_none().then_some(scenario.duration))?;
         match scenario.rate {
-            Rate::PerSecond(rate) => {
+            Rate::PerSecond(rate) if scenario.backlog.is_none() => {
                 let seconds = (scenario.warmup + scenario.duration).as_secs();
                 within("events of the whole run", u64::from(rate).saturating_mul(seconds), 1, MAX_EVENTS)?;
             }
-            Rate::Max => {}
+            Rate::PerSecond(_) | Rate::Max => {}
         }
         Ok(scenario)
     }
@@ -291,6 +248,8 @@ fn within(name: &'static str, given: u64, least: u64, most: u64) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn file(text: &str) -> Settings {
@@ -322,7 +281,13 @@ mod tests {
         let refused = |text: &str| Scenario::try_from(file(text)).expect_err(text).to_string();
         assert!(refused("").contains("no API key"));
         assert!(refused("spawn = [\"x\"]\nurl = \"http://h\"").contains("combined with url"));
-        assert!(refused("spawn = [\"x\"]\nproduce = \"kcat\"").contains("two or more"));
+        assert!(refused("spawn = [\"x\"]\nproduce = \"kcat\"\nevents = 5").contains("two or more"));
+        assert!(refused("api_key = \"k\"\nfill = \"x\"\nevents = 5").contains("fill needs spawn"));
+        assert!(refused("api_key = \"k\"\nfill = \"x\"").contains("makes a backlog"));
+        assert!(refused("spawn = [\"x\"]\nevents = 5").contains("makes a backlog"));
+        assert!(refused("spawn = [\"x\"]\nfill = \"x\"\nevents = 0").contains("events must be from 1"));
+        assert!(refused("api_key = \"k\"\nfaults = [\"kill@1s+1s\"]").contains("needs a process"));
+        assert!(refused("api_key = \"k\"\nskew = \"50%\"\nendpoints = 1").contains("two endpoints"));
         assert!(refused("api_key = \"k\"\nbatch = 1001").contains("batch must be from 1 to 1000, not 1001"));
         assert!(refused("api_key = \"k\"\npayload_bytes = 3").contains("payload_bytes"));
         assert!(refused("api_key = \"k\"\nduration = \"10ms\"").contains("duration"));

@@ -11,13 +11,21 @@ pub(crate) struct Schedule {
     rate: Rate,
     batch: u64,
     end: Micros,
+    /// Requests that there are at most.
+    most: u64,
     taken: u64,
 }
 
 impl Schedule {
     /// Requests of `batch` events at `rate` events a second from 0 until `length` has passed.
     pub(crate) fn new(rate: Rate, batch: usize, length: Duration) -> Schedule {
-        Schedule { rate, batch: batch as u64, end: Micros(0) + length, taken: 0 }
+        Schedule { rate, batch: batch as u64, end: Micros(0) + length, most: MAX_EVENTS / batch as u64, taken: 0 }
+    }
+
+    /// Requests of `batch` events, each as soon as it can be sent, until there are `events`; the last may exceed that.
+    pub(crate) fn filling(events: u64, batch: usize) -> Schedule {
+        let most = events.div_ceil(batch as u64).min(MAX_EVENTS / batch as u64);
+        Schedule { rate: Rate::Max, batch: batch as u64, end: Micros(u64::MAX), most, taken: 0 }
     }
 
     /// When the next request is due, which may have passed; `None` after the last one.
@@ -26,7 +34,7 @@ impl Schedule {
             Rate::PerSecond(rate) => self.due(self.taken, rate),
             Rate::Max => now,
         };
-        (due < self.end && (self.taken + 1) * self.batch <= MAX_EVENTS).then_some(due)
+        (due < self.end && self.taken < self.most).then_some(due)
     }
 
     /// The next request is being sent.
@@ -94,6 +102,16 @@ mod tests {
         let mut schedule = Schedule::new(Rate::PerSecond(10), 1, Duration::from_secs(1));
         schedule.stop();
         assert_eq!((schedule.next(Micros(0)), schedule.overdue(Micros(5_000_000))), (None, 0));
+    }
+
+    #[test]
+    fn a_filling_ends_with_its_last_event() {
+        let mut schedule = Schedule::filling(25, 10);
+        for _ in 0..3 {
+            assert_eq!(schedule.next(Micros(7)), Some(Micros(7)));
+            schedule.take();
+        }
+        assert_eq!(schedule.next(Micros(7)), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::str::FromStr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a started server may take until it listens.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long it may take to end once it is told to; then it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the end of a process is looked for.
@@ -101,27 +101,46 @@ impl Process {
         memory.with_context(|| format!("{}/status tells no memory; has the process ended?", self.folder))
     }
 
-    fn read(&self, file: &str) -> anyhow::Result<String> {
-        fs::read_to_string(format!("{}/{file}", self.folder)).with_context(|| format!("the server's process {} has ended", self.folder))
-    }
-}
-
-impl Memory {
-    /// The sums over `processes`; `None` without any.
+    /// Open files, sockets among them.
     ///
-    /// Errors: one of them has ended.
-    pub(crate) fn of(processes: &[Process]) -> anyhow::Result<Option<Memory>> {
-        let all = processes.iter().map(Process::memory).collect::<anyhow::Result<Vec<Memory>>>()?;
-        Ok(all.into_iter().reduce(|a, b| Memory { peak: a.peak + b.peak, resident: a.resident + b.resident }))
+    /// Errors: there is no such process any more, or it is another user's.
+    pub(crate) fn files(&self) -> anyhow::Result<u64> {
+        let folder = format!("{}/fd", self.folder);
+        let about = fs::metadata(&folder).with_context(|| format!("process {} has ended", self.folder))?;
+        // Since Linux 6.2 the folder's size is their number; before, they have to be counted.
+        match about.len() {
+            0 => Ok(fs::read_dir(&folder).with_context(|| format!("cannot look into {folder}"))?.count() as u64),
+            count => Ok(count),
+        }
+    }
+
+    fn read(&self, file: &str) -> anyhow::Result<String> {
+        fs::read_to_string(format!("{}/{file}", self.folder)).with_context(|| format!("process {} has ended", self.folder))
     }
 }
 
-/// CPU time that `processes` used together so far; `None` without any.
-///
-/// Errors: one of them has ended.
-pub(crate) fn cpu(processes: &[Process]) -> anyhow::Result<Option<Duration>> {
-    let all = processes.iter().map(Process::cpu).collect::<anyhow::Result<Vec<Duration>>>()?;
-    Ok(all.into_iter().reduce(|a, b| a + b))
+/// Where a process that was started will listen.
+pub(crate) struct Url(Receiver<String>);
+
+/// What is known of where a process listens.
+pub(crate) enum Announced {
+    /// At this URL.
+    At(String),
+    /// It has not said so yet.
+    NotYet,
+    /// It has ended without saying so.
+    Never,
+}
+
+impl Url {
+    /// What it has said until now.
+    pub(crate) fn look(&self) -> Announced {
+        match self.0.try_recv() {
+            Ok(url) => Announced::At(url),
+            Err(TryRecvError::Empty) => Announced::NotYet,
+            Err(TryRecvError::Disconnected) => Announced::Never,
+        }
+    }
 }
 
 /// A process of a server that was started for the run. Dropping it kills it; [`Spawned::stop`] lets it end by itself.
@@ -130,12 +149,12 @@ pub(crate) struct Spawned {
 }
 
 impl Spawned {
-    /// Runs `command` with `api_key` in `POSTRIDER_API_KEY`.
+    /// Runs `command` with `api_key` in `POSTRIDER_API_KEY`; where it listens comes through the [`Url`].
     ///
     /// Errors: it can't be started.
-    pub(crate) fn start(command: &str, api_key: &str) -> anyhow::Result<Spawned> {
-        let (spawned, _) = Spawned::read(command, api_key)?;
-        Ok(spawned)
+    pub(crate) fn start(command: &str, api_key: &str) -> anyhow::Result<(Spawned, Url)> {
+        let (spawned, url) = Spawned::read(command, api_key)?;
+        Ok((spawned, Url(url)))
     }
 
     /// Starts `command` the same way and waits until it prints `listening on http://…`; gives that URL.
@@ -167,10 +186,21 @@ impl Spawned {
         Process::of(self.child.id())
     }
 
-    /// Ends it with SIGTERM, and after [`STOP_TIMEOUT`] with SIGKILL, which is an error.
+    /// Stops it where it is.
+    pub(crate) fn freeze(&self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).context("cannot freeze the server")
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).context("cannot thaw the server")
+    }
+
+    /// Ends it with SIGTERM, also while it is frozen, and after [`STOP_TIMEOUT`] with SIGKILL, which is an error.
     pub(crate) fn stop(mut self) -> anyhow::Result<()> {
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot end the server")?;
+            self.thaw()?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         while self.child.try_wait()?.is_none() {
@@ -240,7 +270,7 @@ mod tests {
     fn a_process_tells_what_it_uses_and_one_that_is_gone_does_not() {
         let own = Process::own();
         let memory = own.memory().expect("it lives");
-        assert!(memory.peak >= memory.resident && memory.resident > 0);
+        assert!(memory.peak >= memory.resident && memory.resident > 0 && own.files().expect("it lives") >= 3);
         let before = own.cpu().expect("it lives");
         let deadline = Instant::now() + Duration::from_secs(20);
         while own.cpu().expect("it lives") == before {

@@ -26,6 +26,19 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Bad(pub(crate) Vec<(Temper, f64)>);
 
+/// A share of the events, from 0 to below 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Percent(pub(crate) f64);
+
+/// A process that is none of the server's, and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its name in reports.
+    pub(crate) name: String,
+    /// Its number.
+    pub(crate) pid: u32,
+}
+
 /// A value that can't be read, and what would be.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ValueError {
@@ -41,6 +54,12 @@ pub(crate) enum ValueError {
     Twice(&'static str),
     #[error("the shares of bad endpoints add up to more than 100%")]
     TooMany,
+    #[error("`{0}` is no fault; write kill@WHEN+LENGTH, freeze@… or outage@…, such as kill@30s+10s, or kill:1@30s+10s for process 1")]
+    Fault(String),
+    #[error("`{0}` is not a share of the events; write a percentage below 100%, such as 50%")]
+    Percent(String),
+    #[error("`{0}` names no process; write NAME=PID, such as kafka=1234")]
+    Named(String),
 }
 
 impl FromStr for Rate {
@@ -78,6 +97,35 @@ impl FromStr for Span {
         };
         let millis = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
         millis.map(|millis| Span(Duration::from_millis(millis))).ok_or_else(|| ValueError::Span(text.to_owned()))
+    }
+}
+
+/// In the largest unit that leaves nothing over.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            millis if millis > 0 && millis.is_multiple_of(60_000) => write!(f, "{}m", millis / 60_000),
+            millis if millis > 0 && millis.is_multiple_of(1_000) => write!(f, "{}s", millis / 1_000),
+            millis => write!(f, "{millis}ms"),
+        }
+    }
+}
+
+impl FromStr for Percent {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Percent, ValueError> {
+        let percent = text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()).filter(|percent| (0.0..100.0).contains(percent));
+        percent.map(|percent| Percent(percent / 100.0)).ok_or_else(|| ValueError::Percent(text.to_owned()))
+    }
+}
+
+impl FromStr for Named {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Named, ValueError> {
+        let named = text.split_once('=').and_then(|(name, pid)| Some(Named { name: name.to_owned(), pid: pid.parse().ok()? }));
+        named.filter(|named| !named.name.is_empty()).ok_or_else(|| ValueError::Named(text.to_owned()))
     }
 }
 
@@ -143,6 +191,18 @@ impl<'de> Deserialize<'de> for Bad {
     }
 }
 
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Percent, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Named {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Named, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +218,18 @@ mod tests {
         assert_eq!("2m".parse(), Ok(Span(Duration::from_secs(120))));
         for bad in ["", "5", "s", "5h", "1.5s", "99999999999999999999s", "999999999999999999m"] {
             assert_eq!(bad.parse::<Span>(), Err(ValueError::Span(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn percentages_and_processes_are_read_or_refused() {
+        assert_eq!("50%".parse(), Ok(Percent(0.5)));
+        for bad in ["", "50", "100%", "-1%", "NaN%"] {
+            assert_eq!(bad.parse::<Percent>(), Err(ValueError::Percent(bad.to_owned())));
+        }
+        assert_eq!("kafka=7".parse(), Ok(Named { name: "kafka".to_owned(), pid: 7 }));
+        for bad in ["", "kafka", "=7", "kafka=x"] {
+            assert_eq!(bad.parse::<Named>(), Err(ValueError::Named(bad.to_owned())));
         }
     }
 

@@ -1,6 +1,9 @@
 //! The driver as a program, against a bare server that delivers well or badly.
 
+mod docs;
 mod fake;
+mod report;
+mod scenarios;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,16 +28,16 @@ fn load(server: SocketAddr, options: &[&str]) -> (i32, Value) {
     (code(&output), read(&out, &output))
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("it ends by itself")
 }
 
-fn read(out: &Path, output: &Output) -> Value {
+pub(crate) fn read(out: &Path, output: &Output) -> Value {
     let json = std::fs::read(out).unwrap_or_else(|error| panic!("no report ({error}): {}", String::from_utf8_lossy(&output.stderr)));
     serde_json::from_slice(&json).expect("JSON")
 }
 
-fn number(report: &Value, pointer: &str) -> u64 {
+pub(crate) fn number(report: &Value, pointer: &str) -> u64 {
     report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {pointer} in {report:#}"))
 }
 
