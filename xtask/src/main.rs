@@ -13,6 +13,9 @@ use clap::Parser;
 use run::{cargo, cargo_with, run};
 use servers::{Engine, Outcome, Up};
 
+/// The variable of the environment that says how many tests run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// Tasks of the workspace.
 #[derive(Parser)]
 enum Task {
@@ -76,11 +79,23 @@ fn test(with: Option<Engine>) -> anyhow::Result<()> {
         servers::check(file).with_context(|| format!("the servers that {} names", servers::VARIABLE))?;
     }
     packages::need("espeak-ng")?;
+    packages::need("python3")?;
+    // The model is too large for the repository. Does nothing if it is there.
+    let (root, script) = (root()?, "crates/bert/tests/reference/model.py");
+    run(Command::new("python3").arg(root.join(script)).arg(root.join("target/test-bert")))?;
+    // Kafka's client for the worker of the examples; OpenAI's own, which runs its whole flow against ours; OpenTelemetry's
+    // messages, which read our spans.
+    packages::python(&root.join("target/test-python"), &["confluent-kafka", "openai", "opentelemetry-proto"])?;
+    deployment(root)?;
+    // Asks every query of dashboards and alerts.
+    packages::unpack(&root.join("target/test-prometheus"), "prometheus", &["prometheus", "promtool"])?;
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // Built before the servers start: they would only take memory and time from the compiler.
     cargo(&["test", "--workspace", "--no-run"])?;
-    let test = |file: &Path| cargo_with(&["test", "--workspace"], &[(servers::VARIABLE, file)]);
+    // Most of them wait for servers rather than for a processor.
+    let threads = std::env::var_os(THREADS).unwrap_or_else(|| "4".into());
+    let test = |file: &Path| cargo_with(&["test", "--workspace"], &[(servers::VARIABLE, file.as_os_str()), (THREADS, &threads)]);
     if let Some(file) = given {
         return test(&file);
     }
@@ -93,17 +108,26 @@ fn test(with: Option<Engine>) -> anyhow::Result<()> {
     tested.and(ended)
 }
 
+/// What checks the chart, the compose file and the systemd unit. Nothing of it needs a cluster, Docker or a running systemd.
+fn deployment(root: &Path) -> anyhow::Result<()> {
+    let folder = root.join("target/test-deploy");
+    if packages::in_path("systemd-analyze").is_none() {
+        packages::install(&["systemd"], "Tests need systemd-analyze, which comes with systemd")?;
+    }
+    let python = packages::python(
+        &folder,
+        &["kubernetes-validate", "compose-spec", "cloudcoil-models-keda", "cloudcoil-models-prometheus-operator"],
+    )?;
+    run(Command::new(python).arg(root.join("xtask/tests/deploy/helm.py")).arg(folder))
+}
+
 fn interop() -> anyhow::Result<()> {
     const TESTS: &str = "crates/postrider/tests/interop";
     let root = root()?;
     let folder = root.join("target/interop");
     std::fs::create_dir_all(&folder)?;
     cargo(&["build", "--release", "-p", "postrider"])?;
-    let python = folder.join("venv/bin/python");
-    if !python.exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))?;
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "standardwebhooks", "svix"]))?;
-    }
+    let python = packages::python(&folder.join("venv"), &["standardwebhooks", "svix"])?;
     if !folder.join("node_modules/standardwebhooks").exists() {
         run(Command::new("npm").args(["install", "--silent", "--no-fund", "--no-audit", "--prefix"]).arg(&folder).arg("standardwebhooks"))?;
     }

@@ -1,6 +1,6 @@
 //! Programs of the system that tests need: found, or installed where that is allowed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -32,4 +32,52 @@ pub(crate) fn need(name: &str) -> anyhow::Result<()> {
         Some(_) => Ok(()),
         None => install(&[name], &format!("Tests need the program {name}: install the package of that name")),
     }
+}
+
+/// Sees to `programs` in `folder`/usr/bin: links to those on `PATH`, or else those of Debian's `package`, unpacked there. It is
+/// not installed, as that would start its service.
+pub(crate) fn unpack(folder: &Path, package: &str, programs: &[&str]) -> anyhow::Result<()> {
+    let bin = folder.join("usr/bin");
+    if programs.iter().all(|program| bin.join(program).is_file()) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&bin)?;
+    let found: Vec<PathBuf> = programs.iter().filter_map(|program| in_path(program)).collect();
+    if found.len() == programs.len() {
+        for (program, name) in found.iter().zip(programs) {
+            std::os::unix::fs::symlink(program, bin.join(name)).with_context(|| format!("a link to {}", program.display()))?;
+        }
+        return Ok(());
+    }
+    let advice = || format!("Tests need {}: put them on PATH", programs.join(" and "));
+    eprintln!("unpacking {package} into {}", folder.display());
+    // In a folder of its own, as the file's name has the version.
+    let fetched = folder.join("fetched");
+    std::fs::create_dir_all(&fetched)?;
+    let download = || run(Command::new("apt-get").args(["download", "-q", package]).current_dir(&fetched));
+    let update = || run(Command::new("apt-get").args(["update", "-q"]));
+    download().or_else(|_| update().and_then(|()| download())).with_context(advice)?;
+    let mut files = std::fs::read_dir(&fetched)?;
+    let file = files.next().with_context(advice)??.path();
+    run(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(folder)).with_context(advice)?;
+    std::fs::remove_dir_all(&fetched).with_context(|| format!("{} can't be removed", fetched.display()))
+}
+
+/// The Python of the virtual environment in `folder`, which has these packages; made if it is not there.
+pub(crate) fn python(folder: &Path, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    let (python, done) = (folder.join("bin/python"), folder.join("installed"));
+    let wanted = packages.join("\n");
+    // A folder that an older version made may lack some.
+    if std::fs::read_to_string(&done).is_ok_and(|found| found == wanted) {
+        return Ok(python);
+    }
+    eprintln!("installing {} into {}", packages.join(" and "), folder.display());
+    if let Err(error) = run(Command::new("python3").args(["-m", "venv"]).arg(folder)) {
+        // Debian has it in a package of its own.
+        install(&["python3-venv"], "Tests need Python with its module venv").map_err(|_| error)?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
+    }
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+    std::fs::write(&done, wanted)?;
+    Ok(python)
 }

@@ -1,8 +1,8 @@
 //! Runs programs to their end. Ctrl-C and SIGTERM end the program that runs, and not xtask, which tidies up and then
 //! reports that it was interrupted.
 
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -67,7 +67,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
 }
 
 /// Like [`cargo`], with variables set in its environment.
-pub(crate) fn cargo_with(arguments: &[&str], variables: &[(&str, &Path)]) -> anyhow::Result<()> {
+pub(crate) fn cargo_with(arguments: &[&str], variables: &[(&str, &OsStr)]) -> anyhow::Result<()> {
     let started = Instant::now();
     eprintln!("$ cargo {}", arguments.join(" "));
     // The cargo that runs this program says which it is.

@@ -68,12 +68,15 @@ pub(crate) struct Up {
     /// What runs the servers: Docker where it is usable, else Java.
     #[arg(long)]
     with: Option<Engine>,
+    /// The servers may be killed and started again with the command lines of the file. Tables are made more slowly then.
+    #[arg(long)]
+    mortal: bool,
 }
 
 impl Up {
     /// All servers at their usual place.
     pub(crate) fn everything(with: Option<Engine>) -> Self {
-        Self { dir: None, file: None, only: None, with }
+        Self { dir: None, file: None, only: None, with, mortal: false }
     }
 
     fn wants(&self, server: Server) -> bool {
@@ -172,7 +175,8 @@ fn start_processes(options: &Up, servers: &mut Servers, cache: &Path) -> anyhow:
     let mut started = Started::default();
     // The slower one first: both start side by side.
     if let Some(lib) = libs.1 {
-        let (address, command) = cassandra::prepare(folder::fresh(&servers.dir, "cassandra", servers.file())?, &java, &lib)?;
+        let (address, command) =
+            cassandra::prepare(folder::fresh(&servers.dir, "cassandra", servers.file())?, &java, &lib, options.mortal)?;
         started.push(Running::process("cassandra", &command, address.clone(), probe::cql)?);
         servers.cql = Some(address);
         servers.commands.insert("cassandra".to_owned(), command);

@@ -1,10 +1,11 @@
-//! `docker-compose.yml` and what it refers to fit together. Docker itself checks the rest when it reads the file.
+//! `docker-compose.yml` and what it refers to fit together. The Compose specification says what else may stand in it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
+
+use crate::tools::{accepted, postrider, read, root, schemas};
 
 #[derive(Deserialize)]
 struct Compose {
@@ -45,15 +46,6 @@ struct Dependency {
     condition: Condition,
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
-}
-
-fn read(path: impl AsRef<Path>) -> String {
-    let path = root().join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 fn compose() -> Compose {
     serde_saphyr::from_str(&read("docker-compose.yml")).expect("docker-compose.yml is as it is read here")
 }
@@ -73,6 +65,10 @@ fn services_wait_for_what_they_can_wait_for() {
         }
         for volume in &service.volumes {
             let source = volume.split(':').next().unwrap();
+            if source.starts_with("./") {
+                assert!(root().join(source).exists() && volume.ends_with(":ro"), "{name} mounts {volume}");
+                continue;
+            }
             assert!(compose.volumes.contains_key(source), "{name} uses the volume {source}, which does not exist");
         }
         assert!(service.build.is_some() || service.image.contains(':'), "the image of {name} has no version");
@@ -122,6 +118,45 @@ fn the_image_is_built_from_files_that_exist() {
         let sent = read(build.context.join(format!("{}.dockerignore", build.dockerfile.display())));
         for path in sent.lines().filter_map(|line| line.strip_prefix('!')) {
             assert!(root().join(path).exists(), "the image is to be sent {path}");
+        }
+    }
+}
+
+#[test]
+fn it_is_what_the_compose_specification_takes() {
+    let text = read("docker-compose.yml");
+    let names: Vec<String> = compose().services.into_keys().collect();
+    let mut found: Vec<String> = accepted(schemas("compose", &text)).lines().map(str::to_owned).collect();
+    found.sort();
+    assert_eq!(found, names);
+    for (right, wrong) in [("stop_grace_period: 30s", "stop_grace_period: 30x"), ("read_only: true", "readonly: true")] {
+        assert!(text.contains(right));
+        assert!(!schemas("compose", &text.replace(right, wrong)).status.success(), "{wrong} is accepted");
+    }
+}
+
+/// `${NAME:-default}`, and text without any.
+fn without_variables(value: &str) -> String {
+    match value.strip_prefix("${") {
+        Some(rest) => rest.trim_end_matches('}').split_once(":-").expect("a variable has a default").1.to_owned(),
+        None => value.to_owned(),
+    }
+}
+
+#[test]
+fn every_process_has_a_configuration_that_is_fine() {
+    let compose = compose();
+    let ours: Vec<&Service> = compose.services.values().filter(|service| service.build.is_some()).collect();
+    assert_eq!(ours.len(), 5, "migrate and four roles");
+    for service in ours {
+        let environment = service.environment.iter().map(|(name, value)| (name.clone(), without_variables(value)));
+        let mut check = postrider(&["config", "check", "deploy/postrider.toml"]);
+        accepted(check.envs(environment).output().unwrap());
+        let command = service.command.as_deref().unwrap();
+        assert!(command.contains("--config /etc/postrider/postrider.toml"), "{command}");
+        if let Some(check) = &service.healthcheck {
+            assert_eq!(check["test"], serde_json::json!(["CMD", "postrider", "health"]));
+            accepted(postrider(&["health", "--help"]).output().unwrap());
         }
     }
 }
