@@ -29,7 +29,7 @@ use tokio::time::timeout;
 
 pub(crate) const KEY: &str = "test-key";
 const PARTITIONS: u16 = 4;
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Waits for `work`, but not for ever.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postrider_dashboards::{alerts, recordings};
 use serde_json::{Value, json};
@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 use crate::jobs::{evaluation, submit};
 use crate::prometheus::{Prometheus, program, root};
 use crate::receiver::Receiver;
-use crate::world::{Api, Home, KEY, Server};
-
-/// How long it may take until everything has happened.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::world::{Api, Home, KEY, PATIENCE, Server};
 
 /// Spans go to a collector that is not there: that shows, too, and nothing else notices.
 pub(crate) const SETTINGS: &str = "[otlp]\nendpoint = \"http://127.0.0.1:1\"\n";

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::generate::{server, submit};
 use crate::receiver::{Got, Receiver};
 use crate::signatures::assert_accepted;
-use crate::world::{Server, eventually};
+use crate::world::{PATIENCE, Server, eventually};
 
 /// Answers with the persona that is asked for.
 fn persona(asked: &Asked) -> Reply {
@@ -58,7 +58,7 @@ async fn run(server: &Server, text: &str, more: &[&str]) -> (Option<i32>, String
         .env("POSTRIDER_API_KEY", crate::world::KEY)
         .env("WEBHOOK_SECRET", "a-secret-of-its-own")
         .output();
-    let output = tokio::time::timeout(Duration::from_secs(60), output).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 

@@ -2,14 +2,13 @@
 //! process and, in `cluster::jobs`, on many.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::receiver::{Got, Receiver, Reply};
 use crate::signatures::assert_accepted;
-use crate::world::{Api, Home, Server, answer, eventually};
+use crate::world::{Api, Home, PATIENCE, Server, answer, eventually};
 
 pub(crate) const EVALUATE: &str = "/api/v1/async/evaluate";
 /// Jobs wait no longer for a dead worker, and workers not for jobs, than a test has time for.
@@ -333,7 +332,7 @@ async fn from_the_command_line_a_job_is_submitted_followed_and_fetched() {
             .env("POSTRIDER_URL", format!("http://{}", server.address))
             .env("POSTRIDER_API_KEY", crate::world::KEY)
             .output();
-        let output = tokio::time::timeout(Duration::from_secs(60), output).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap().trim().to_owned(), String::from_utf8(output.stderr).unwrap())
     };
     let input = format!("@{}", input.display());

@@ -7,8 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the server may take to deliver what it was given.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::world::PATIENCE;
 
 /// The commands of a document's `console` blocks, continued lines joined.
 fn commands(document: &str) -> Vec<String> {

@@ -108,6 +108,8 @@ async fn names(api: &Api, job: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn a_worker_that_was_frozen_ends_no_job_that_another_has_taken_over() {
+    /// Enough that they still run when the worker is frozen.
+    const PAIRS: usize = 400;
     let cluster = Cluster::new(SETTINGS, PARTITIONS).await;
     let front = cluster.start("api,router,deliver").await;
     let first = cluster.start("compute").await;
@@ -115,17 +117,17 @@ async fn a_worker_that_was_frozen_ends_no_job_that_another_has_taken_over() {
     let api = front.api();
     let mut jobs = Vec::new();
     for _ in 0..4 {
-        jobs.push(submit(&api, evaluation(1000, &receiver)).await);
+        jobs.push(submit(&api, evaluation(PAIRS, &receiver)).await);
     }
     eventually("a running job", async || is_running(&api).await.then_some(())).await;
     first.freeze();
     let second = cluster.start("compute").await;
-    assert_all_ended(&api, &receiver, &jobs, 1000).await;
+    assert_all_ended(&api, &receiver, &jobs, PAIRS).await;
     first.thaw();
     // It finds out that its jobs are others' by now, and does new ones.
     let more = vec![submit(&api, evaluation(10, &receiver)).await];
     assert_all_ended(&api, &receiver, &more, 10).await;
-    assert_all_ended(&api, &receiver, &jobs, 1000).await;
+    assert_all_ended(&api, &receiver, &jobs, PAIRS).await;
     drop(second);
 }
 
