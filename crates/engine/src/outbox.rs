@@ -22,8 +22,9 @@ use crate::meters::Meters;
 use crate::notices::Notices;
 use postrider_backend::log::Tenure;
 
-/// Most writes of one batch.
-const BATCH: usize = 1024;
+/// Most writes of one batch. One is under way at a time, so this also bounds how much a store that answers late takes in: of
+/// 1,024 and 70 ms, 15,000 a second of each worker.
+const BATCH: usize = 4096;
 /// Before a batch that failed is written again.
 const AGAIN: Duration = Duration::from_millis(250);
 /// The event that says a delivery was given up. One about such an event would never end.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::id::EndpointId;
@@ -20,6 +21,8 @@ use crate::store::{Attempt, Body, Dead, DeadRow, DeliveryWrite, EndRow, EventRow
 
 /// Bytes that suffice for most values.
 const TYPICAL: usize = 192;
+/// Of so many writes each may take as long as one batch: where no two share a partition, each is a request by itself.
+const WRITES_A_LIMIT: usize = 1024;
 
 /// A batch as rows. What is in `backlog` is written when all else is durable: a delivery leaves the backlog, and the log
 /// behind it, only when its rows say what became of it.
@@ -36,8 +39,9 @@ impl Store {
     pub(in crate::store) async fn write(&self, batch: Arc<[Write]>) -> Result<(), StoreError> {
         check_tenants(&batch)?;
         let rows = self.rows(&batch)?;
-        let late = |_| StoreError::Timeout { what: "write", seconds: WRITE_LIMIT.as_secs() };
-        let finished = timeout(WRITE_LIMIT, self.write_rows(rows)).await.map_err(late)??;
+        let limit = limit(batch.len());
+        let late = |_| StoreError::Timeout { what: "write", seconds: limit.as_secs() };
+        let finished = timeout(limit, self.write_rows(rows)).await.map_err(late)??;
         for attempt in finished {
             // Without listeners there is nobody to tell.
             let _ = self.inner.feed.send(attempt);
@@ -104,6 +108,11 @@ impl Store {
         }
         Ok(rows)
     }
+}
+
+/// What `writes` may take together. A server that has fallen silent is noticed by the time-out of a single request.
+fn limit(writes: usize) -> Duration {
+    WRITE_LIMIT * u32::try_from(writes.div_ceil(WRITES_A_LIMIT)).unwrap_or(u32::MAX).max(1)
 }
 
 fn event(rows: &mut Rows, write: &EventWrite) -> Result<(), StoreError> {
