@@ -24,7 +24,7 @@ use postrider_ingest::jobs::{Jobs, Kind};
 use postrider_metrics::names;
 use postrider_upstream::Upstream;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::{Input, Queue, Waiting};
@@ -36,6 +36,8 @@ const MAX_OPEN: usize = 64;
 const MAX_BYTES: usize = 32 << 20;
 /// The room of one job; see [`room_of`].
 const WHOLE: usize = 8;
+/// Between two looks at how many jobs wait.
+const MEASURE: Duration = Duration::from_secs(1);
 /// Before a dead letter that could not be appended is appended again.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -163,6 +165,8 @@ struct Worker {
     parked: FuturesUnordered<LocalBoxFuture<'static, Waiting>>,
     /// How many wait, for operators.
     waiting: Gauge,
+    /// When that was last looked at.
+    measured: Instant,
 }
 
 impl Worker {
@@ -183,6 +187,7 @@ impl Worker {
             taken: 0,
             parked: FuturesUnordered::new(),
             waiting,
+            measured: Instant::now(),
         })
     }
 
@@ -190,6 +195,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
+            () = sleep_until(self.measured + MEASURE) => {}
             Some(ended) = self.running.next() => self.ended(ended)?,
             Some(waiting) = self.parked.next() => self.queue.push(waiting),
             consumed = self.consumer.next() => match consumed? {
@@ -204,9 +210,18 @@ impl Worker {
             },
         }
         self.start();
-        self.waiting.set((self.queue.len() + self.parked.len()) as f64);
+        self.measure();
         self.pace();
         Ok(())
+    }
+
+    /// Says how many jobs wait. Also where no job ends or comes: those that are not read wait, too.
+    fn measure(&mut self) {
+        if self.measured.elapsed() >= MEASURE {
+            self.measured = Instant::now();
+            let unread = self.log.unread(self.shop.kind.topic());
+            self.waiting.set((self.queue.len() + self.parked.len()) as f64 + unread as f64);
+        }
     }
 
     fn begin(&mut self, partition: Partition, progress: &Progress) {
@@ -308,7 +323,7 @@ impl Worker {
                 self.bytes += waiting.bytes();
                 let at = Instant::now() + wait;
                 self.parked.push(Box::pin(async move {
-                    tokio::time::sleep_until(at).await;
+                    sleep_until(at).await;
                     *waiting
                 }));
             }

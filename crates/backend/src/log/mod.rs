@@ -341,6 +341,15 @@ impl Log {
             Log::Kafka(log) => log.lag(group, topic),
         }
     }
+
+    /// Records of jobs in `topic` that no reader of this process has been handed: in the partitions that it reads, in Kafka as
+    /// of a second ago. Zero for a topic that it does not read.
+    pub fn unread(&self, topic: Topic) -> u64 {
+        match self {
+            Log::Local(log) => log.unread(topic),
+            Log::Kafka(log) => log.unread(Group::Compute, topic),
+        }
+    }
 }
 
 /// Reads partitions of one topic for one group.

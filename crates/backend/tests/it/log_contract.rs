@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use postrider_backend::log::local::{self as local_log, MAX_RECORD, Options};
 use postrider_backend::log::{Append, Consumed, Consumer, Group, Log, LogError, Record, Topic};
+use postrider_core::job::JobKind;
 use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use tempfile::TempDir;
@@ -30,6 +31,7 @@ macro_rules! log_contract {
             a_partition_that_does_not_exist_is_refused,
             more_than_the_queue_holds_waits_its_turn,
             appends_made_at_once_are_all_read_once,
+            jobs_that_wait_for_a_reader_are_counted,
         }
     };
     ($world:expr; $($name:ident),* $(,)?) => {
@@ -413,4 +415,46 @@ pub(crate) async fn appends_made_at_once_are_all_read_once(world: Any) {
     records.sort_by_key(|record| record.partition);
     let expected = (0..4).flat_map(|thread| (0..200).map(move |i| format!("{thread}/{i}")));
     assert!(records.iter().map(|record| record.payload.clone()).eq(expected));
+}
+
+pub(crate) async fn jobs_that_wait_for_a_reader_are_counted(world: Any) {
+    const JOBS: Topic = Topic::Jobs(JobKind::Evaluate);
+    let log = world.open();
+    let job = |n: u16| Append { topic: JOBS, ..delivery(Partition(n % 2), format!("{n}")) };
+    log.append((0..300).map(job).collect()).await.unwrap();
+    let mut consumer = reader(&log, Group::Compute, JOBS);
+    let records = soon(async {
+        loop {
+            match consumer.next().await.unwrap() {
+                Consumed::Records(records) => return records,
+                Consumed::Assigned(..) => {}
+                other @ (Consumed::Revoking(_) | Consumed::Lost(_)) => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    assert!(records.len() < 300);
+    until(|| log.unread(JOBS) == 300 - records.len() as u64).await;
+    consumer.commit(records[0].partition, &finished(records[0].offset)).unwrap();
+    // Behind the commit, so that it is in the log when this is acknowledged.
+    log.append(vec![job(300)]).await.unwrap();
+    until(|| log.unread(JOBS) == 301 - records.len() as u64).await;
+    consumer.close().await.unwrap();
+    drop(log);
+
+    // Whoever begins anew has all to read that is not finished.
+    let world = world.crashed();
+    let log = world.open();
+    let mut consumer = reader(&log, Group::Compute, JOBS);
+    assigned(&mut consumer, P0).await;
+    until(|| log.unread(JOBS) == 300).await;
+    let mut left = 300;
+    while left > 0 {
+        match soon(consumer.next()).await.unwrap() {
+            Consumed::Records(records) => left -= records.len(),
+            Consumed::Assigned(..) => {}
+            other @ (Consumed::Revoking(_) | Consumed::Lost(_)) => panic!("{other:?}"),
+        }
+    }
+    until(|| log.unread(JOBS) == 0).await;
 }

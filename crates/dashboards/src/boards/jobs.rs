@@ -45,7 +45,7 @@ fn waits() -> Row {
     Row {
         title: "Waiting",
         panels: vec![
-            Panel::lines("Read and not begun", Unit::Number, "Jobs that wait for a worker's room.")
+            Panel::lines("Not begun", Unit::Number, "Jobs that wait for a worker's room.")
                 .query(Series::chosen(JOB_QUEUE).now().sum_by(&["kind"]), "{{kind}}")
                 .wide(12),
             Panel::lines(

@@ -320,8 +320,9 @@ impl Hub {
 
     fn measure(&self) {
         let Some(standings) = self.fetcher.context().standings() else { return };
-        let of = |dealt: &Dealt| standings.get(&i32::from(dealt.slot.partition.0)).map_or(0, |standing| lag::of(&dealt.slot, *standing));
-        self.lag.set(self.dealt.values().map(of).sum());
+        let of =
+            |dealt: &Dealt| standings.get(&i32::from(dealt.slot.partition.0)).map_or((0, 0), |standing| lag::of(&dealt.slot, *standing));
+        self.lag.set(self.dealt.values().map(of));
     }
 
     /// Lets those go that closed and whose commits are done.

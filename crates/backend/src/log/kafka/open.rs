@@ -200,9 +200,18 @@ impl Log {
 
     /// Records; of the partitions that this process reads.
     pub(in crate::log) fn lag(&self, group: Group, topic: Topic) -> u64 {
+        self.lag_of(group, topic).iter().map(|lag| lag.unfinished()).sum()
+    }
+
+    /// As [`Log::lag`], without what has been handed out.
+    pub(in crate::log) fn unread(&self, group: Group, topic: Topic) -> u64 {
+        self.lag_of(group, topic).iter().map(|lag| lag.unread()).sum()
+    }
+
+    fn lag_of(&self, group: Group, topic: Topic) -> Vec<Arc<Lag>> {
         let lags = self.inner.lags.lock().unwrap_or_else(PoisonError::into_inner);
         let of_this = lags.iter().filter(|(g, t, _)| (*g, *t) == (group, topic));
-        of_this.filter_map(|(_, _, lag)| lag.upgrade()).map(|lag| lag.get()).sum()
+        of_this.filter_map(|(_, _, lag)| lag.upgrade()).collect()
     }
 
     pub(in crate::log) async fn announce(&self, key: &str, value: Bytes) -> Result<(), LogError> {

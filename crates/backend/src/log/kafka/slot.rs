@@ -178,6 +178,11 @@ impl Slot {
         lock(&self.commits).newest.as_ref().map_or(self.start.from, |progress| progress.from)
     }
 
+    /// Behind what was handed out.
+    pub(super) fn next(&self) -> Offset {
+        Offset(self.handed_out.load(Ordering::Acquire).max(self.start.from.0))
+    }
+
     /// Whether all that was handed out is finished.
     pub(super) fn is_finished(&self) -> bool {
         self.position().0 >= self.handed_out.load(Ordering::Acquire)

@@ -1,16 +1,18 @@
 //! Reads a topic's partitions for a group: a cursor through the stream that leaves out what is not for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::thread;
 
-use postrider_core::offsets::Progress;
+use postrider_core::offsets::{Offset, Progress};
 use postrider_core::partition::Partition;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::extents::Extents;
-use super::frame::{Header, Kind};
+use super::frame::{self, Header, Kind};
 use super::segment::Chunk;
-use super::{Log, UNPOISONED, record};
+use super::{Log, Shared, UNPOISONED, record};
 use crate::log::{Consumed, Group, LogError, Record, Topic};
 
 /// Bytes read from a file at a time.
@@ -54,6 +56,9 @@ impl Consumer {
         let partitions: BTreeMap<_, _> =
             partitions.iter().map(|&partition| (partition, ledger.progress(group, topic, partition))).collect();
         drop(ledger);
+        if matches!(topic, Topic::Jobs(_)) && at < shared.stream.opened() {
+            count_old(log.inner.shared.clone(), topic, partitions.clone(), at);
+        }
         let assigned = partitions.keys().copied().collect();
         let (paused, chunk) = (BTreeSet::new(), Chunk::default());
         Consumer { group, topic, batch_bytes, partitions, assigned, paused, extents, at, chunk, reading: None, log }
@@ -112,6 +117,9 @@ impl Consumer {
             }
             self.at += header.total as u64;
         }
+        if !records.is_empty() {
+            self.log.shared().stream.count(self.topic, -(records.len() as i64));
+        }
         records
     }
 
@@ -146,5 +154,34 @@ impl Consumer {
             None => self.at = self.at.max(self.log.shared().stream.oldest()),
         }
         Ok(())
+    }
+}
+
+/// Counts, beside everything else, the records from `at` on that lay there unread when the log was opened. Without this a queue
+/// of jobs would look short after a restart.
+fn count_old(shared: Arc<Shared>, topic: Topic, partitions: BTreeMap<Partition, Progress>, mut at: u64) {
+    let count = move || {
+        while at < shared.stream.opened() {
+            let chunk = match shared.stream.in_files(at, READ) {
+                Ok(Some(chunk)) => chunk,
+                // Removed by retention meanwhile.
+                Ok(None) if at < shared.stream.oldest() => {
+                    at = shared.stream.oldest();
+                    continue;
+                }
+                Ok(None) => return,
+                Err(error) => return tracing::warn!(%error, "the jobs that wait from before can't be counted"),
+            };
+            let unread = frame::walk(&chunk.bytes).filter(|(start, header)| {
+                let offset = Offset(chunk.base + *start as u64);
+                let of_topic = header.kind == Kind::Record(topic) && (at..shared.stream.opened()).contains(&offset.0);
+                of_topic && partitions.get(&header.partition).is_some_and(|progress| !progress.is_finished(offset))
+            });
+            shared.stream.count(topic, unread.count() as i64);
+            at = chunk.end();
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("log-count".into()).spawn(count) {
+        tracing::warn!(%error, "the jobs that wait from before can't be counted");
     }
 }

@@ -200,6 +200,10 @@ impl Log {
         unread.map_or(0, |at| shared.stream.end().saturating_sub(at.max(shared.stream.oldest())))
     }
 
+    pub(super) fn unread(&self, topic: Topic) -> u64 {
+        self.shared().stream.unread(topic)
+    }
+
     fn shared(&self) -> &Shared {
         &self.inner.shared
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 
 use bytes::Bytes;
@@ -23,7 +23,17 @@ pub(super) struct Stream {
     segments: RwLock<BTreeMap<u64, Time>>,
     tail: Mutex<Tail>,
     end: AtomicU64,
-    topics: [(Topic, watch::Sender<Extents>); Topic::ALL.len()],
+    /// Where it ended when it was opened.
+    opened: u64,
+    topics: [OfTopic; Topic::ALL.len()],
+}
+
+#[derive(Debug)]
+struct OfTopic {
+    topic: Topic,
+    extents: watch::Sender<Extents>,
+    /// Records that no reader has been handed. Below zero while old ones are handed out that have not been counted yet.
+    unread: AtomicI64,
 }
 
 /// The newest batches, adjacent, so that a reader who keeps up reads no file and copies nothing.
@@ -43,7 +53,8 @@ impl Stream {
             segments: RwLock::new(segments),
             tail: Mutex::new(Tail { chunks: VecDeque::new(), held: 0, limit: tail_bytes }),
             end: AtomicU64::new(end),
-            topics: Topic::ALL.map(|topic| (topic, watch::Sender::new(Extents::new(end)))),
+            opened: end,
+            topics: Topic::ALL.map(|topic| OfTopic { topic, extents: watch::Sender::new(Extents::new(end)), unread: AtomicI64::new(0) }),
         }
     }
 
@@ -53,6 +64,11 @@ impl Stream {
 
     pub(super) fn end(&self) -> u64 {
         self.end.load(Ordering::Acquire)
+    }
+
+    /// Where it ended when it was opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// The first position of all that is kept.
@@ -68,7 +84,7 @@ impl Stream {
 
     /// Where records of `topic` are; changes when there are new ones.
     pub(super) fn watch(&self, topic: Topic) -> watch::Receiver<Extents> {
-        self.extents(topic).subscribe()
+        self.of(topic).extents.subscribe()
     }
 
     /// The batch that holds `at`, if it is in memory.
@@ -101,14 +117,27 @@ impl Stream {
         }
     }
 
-    /// For the writer: shows the batch at `base`, whose buffer occupies `memory` bytes, to readers.
-    pub(super) fn publish(&self, base: u64, bytes: Bytes, memory: usize, topics: &[Topic]) {
+    /// Records of `topic` that no reader has been handed. Of those that were there when the stream was opened, only what
+    /// [`Stream::count`] was told.
+    pub(super) fn unread(&self, topic: Topic) -> u64 {
+        u64::try_from(self.of(topic).unread.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Notes that so many records have come to wait for a reader, or were handed out where it is less than zero.
+    pub(super) fn count(&self, topic: Topic, records: i64) {
+        self.of(topic).unread.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// For the writer: shows the batch at `base`, whose buffer occupies `memory` bytes, to readers. It has so many records
+    /// of each topic.
+    pub(super) fn publish(&self, base: u64, bytes: Bytes, memory: usize, topics: &[(Topic, i64)]) {
         let chunk = Chunk { base, bytes };
         let end = chunk.end();
         self.tail.lock().expect(UNPOISONED).push(chunk, memory);
         self.end.store(end, Ordering::Release);
-        for &topic in topics {
-            self.extents(topic).send_modify(|extents| extents.add(base, end));
+        for &(topic, records) in topics {
+            self.count(topic, records);
+            self.of(topic).extents.send_modify(|extents| extents.add(base, end));
         }
     }
 
@@ -130,9 +159,8 @@ impl Stream {
         self.segments.write().expect(UNPOISONED).remove(&base);
     }
 
-    fn extents(&self, wanted: Topic) -> &watch::Sender<Extents> {
-        let found = self.topics.iter().find(|(topic, _)| *topic == wanted);
-        &found.expect("every topic has its extents").1
+    fn of(&self, topic: Topic) -> &OfTopic {
+        self.topics.iter().find(|of| of.topic == topic).expect("every topic has its place")
     }
 }
 

@@ -18,6 +18,7 @@ use super::frame::{self, Encoded, Kind, MARK};
 use super::queue::{Batch, Gate};
 use super::{Shared, UNPOISONED, clock, segment};
 use crate::folder::OpenError;
+use crate::log::Topic;
 
 /// How often free space and retention are looked at, and what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
@@ -146,14 +147,15 @@ impl Writer {
 
     /// Shows the batch to readers, and to the ledger.
     fn publish(&self, base: u64, bytes: Vec<u8>) {
-        let mut topics = Vec::new();
+        let mut topics: Vec<(Topic, i64)> = Vec::new();
         let mut ledger = self.shared.ledger.lock().expect(UNPOISONED);
         for (start, header) in frame::walk(&bytes) {
             match header.kind {
                 Kind::Record(topic) => {
                     ledger.record(topic, header.partition, Offset(base + start as u64));
-                    if !topics.contains(&topic) {
-                        topics.push(topic);
+                    match topics.iter_mut().find(|(known, _)| *known == topic) {
+                        Some((_, records)) => *records += 1,
+                        None => topics.push((topic, 1)),
                     }
                 }
                 Kind::Commit | Kind::Checkpoint | Kind::Mark => {}
