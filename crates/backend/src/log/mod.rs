@@ -342,8 +342,8 @@ impl Log {
         }
     }
 
-    /// Records of jobs in `topic` that no reader of this process has been handed: in the partitions that it reads, in Kafka as
-    /// of a second ago. Zero for a topic that it does not read.
+    /// Records of jobs in `topic` that no reader has been handed. In Kafka: of the partitions that this process reads, as of a
+    /// second ago. Locally what was there when the log was opened is counted a moment later.
     pub fn unread(&self, topic: Topic) -> u64 {
         match self {
             Log::Local(log) => log.unread(topic),
