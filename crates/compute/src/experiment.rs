@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use crate::budget;
 use crate::generate::{failed, upstream};
 use crate::progress::Progress;
 use crate::queue::Waiting;
@@ -150,9 +151,12 @@ impl Run<'_> {
     /// Asks the upstream until it answers with a persona, and tells it what was wrong meanwhile.
     async fn ask(&self, index: u32) -> Result<(Map<String, Value>, Usage), Error> {
         let (mut request, mut usage) = (self.request(index), Usage::default());
+        let (upstream, tenant) = (upstream(self.shop)?, self.waiting.tenant.as_str());
         let mut wrong = String::new();
         for _ in 0..TRIES {
-            let completion = upstream(self.shop)?.chat(&request, |_| {}).await.map_err(failed)?;
+            budget::check(self.shop, tenant).await?;
+            let completion = upstream.chat(&request, |_| {}).await.map_err(failed)?;
+            budget::spend(self.shop, tenant, completion.usage).await;
             usage.prompt_tokens += completion.usage.prompt_tokens;
             usage.completion_tokens += completion.usage.completion_tokens;
             usage.total_tokens += completion.usage.total_tokens;

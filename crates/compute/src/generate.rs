@@ -7,6 +7,7 @@ use postrider_ingest::jobs::GenerateInput;
 use postrider_upstream::{Completion, Upstream, UpstreamError};
 use serde::Serialize;
 
+use crate::budget;
 use crate::progress::Progress;
 use crate::worker::Shop;
 
@@ -38,7 +39,7 @@ struct Finished {
 }
 
 /// Has the chat of `input` completed; gives the completion as JSON.
-pub(crate) async fn run(shop: &Shop, job: JobId, input: Bytes, progress: &Progress) -> Result<Vec<u8>, Error> {
+pub(crate) async fn run(shop: &Shop, (tenant, job): (&str, JobId), input: Bytes, progress: &Progress) -> Result<Vec<u8>, Error> {
     let GenerateInput { request } = GenerateInput::from_json(&input).map_err(|error| Error::new("invalid_input", error))?;
     let model = request.get("model").and_then(serde_json::Value::as_str).unwrap_or_default();
     let (mut told, mut seen) = (0, 0);
@@ -53,7 +54,10 @@ pub(crate) async fn run(shop: &Shop, job: JobId, input: Bytes, progress: &Progre
         }
         seen = text.len();
     };
-    let completion = upstream(shop)?.chat(&request, on_text).await.map_err(failed)?;
+    let upstream = upstream(shop)?;
+    budget::check(shop, tenant).await?;
+    let completion = upstream.chat(&request, on_text).await.map_err(failed)?;
+    budget::spend(shop, tenant, completion.usage).await;
     let Completion { id, model, content, finish_reason, usage, request_id } = completion;
     let finished = Finished {
         completion_id: id,

@@ -14,6 +14,7 @@
 //! Read [`worker::run`] first, then `run`.
 
 mod batch;
+mod budget;
 mod evaluate;
 mod experiment;
 mod generate;

@@ -191,7 +191,7 @@ impl One<'_> {
             JobKind::Evaluate => keep(evaluate::run(self.shop, input, progress).await?).await,
             JobKind::Tts => tts::run(self.shop, &folder, input, progress).await,
             JobKind::Http => keep(http::run(self.shop, self.waiting, self.trace, input).await?).await,
-            JobKind::Generate => keep(generate::run(self.shop, self.waiting.job, input, progress).await?).await,
+            JobKind::Generate => keep(generate::run(self.shop, (&self.waiting.tenant, self.waiting.job), input, progress).await?).await,
             JobKind::Experiment => experiment::run(self.shop, self.waiting, &folder, input, progress).await,
             JobKind::Batch => batch::run(self.shop, (&self.waiting.tenant, self.waiting.job), claim, &input, progress).await,
         }

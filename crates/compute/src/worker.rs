@@ -20,6 +20,7 @@ use postrider_core::offsets::{Offset, Offsets, Progress};
 use postrider_core::partition::Partition;
 use postrider_core::record::{JobEnvelope, RecordError};
 use postrider_egress::{self as egress, Sender};
+use postrider_ingest::Budgets;
 use postrider_ingest::jobs::{Jobs, Kind};
 use postrider_metrics::names;
 use postrider_upstream::Upstream;
@@ -61,6 +62,8 @@ pub struct Compute {
     pub egress: egress::Options,
     /// For kinds that ask one. Its connections are this worker's.
     pub upstream: Option<Upstream>,
+    /// What tenants may use of it, where that is limited.
+    pub budgets: Option<Budgets>,
 }
 
 /// How a worker works.
@@ -110,6 +113,7 @@ pub(crate) struct Shop {
     /// Makes the calls of jobs.
     pub(crate) sender: Sender,
     pub(crate) upstream: Option<Upstream>,
+    pub(crate) budgets: Option<Budgets>,
     pub(crate) options: ComputeOptions,
     /// Tells this worker from all others.
     pub(crate) worker: u64,
@@ -171,10 +175,10 @@ struct Worker {
 
 impl Worker {
     fn new(parts: Compute, options: ComputeOptions) -> Result<Worker, ComputeError> {
-        let Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream } = parts;
+        let Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream, budgets } = parts;
         let (cores, sender, worker) = (Arc::new(Semaphore::new(options.threads.max(1))), Sender::new(egress)?, getrandom::u64()?);
         let waiting = names::JOB_QUEUE.gauge(&[jobs.kinds.name(kind)]);
-        let shop = Rc::new(Shop { kind, store, blobs, jobs, model, sender, upstream, options, worker, cores });
+        let shop = Rc::new(Shop { kind, store, blobs, jobs, model, sender, upstream, budgets, options, worker, cores });
         Ok(Worker {
             consumer,
             log,

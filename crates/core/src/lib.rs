@@ -28,3 +28,4 @@ pub mod shard;
 pub mod sign;
 pub mod time;
 pub mod trace;
+pub mod usage;

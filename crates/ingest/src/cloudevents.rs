@@ -30,18 +30,13 @@ struct CloudEvent<'a> {
 pub fn structured(bytes: &[u8]) -> Result<Submission<'_>, Invalid> {
     let event: CloudEvent<'_> = Invalid::from_json(bytes)?;
     check_version(&event.specversion)?;
+    let data = event.data.or(event.data_base64).unwrap_or(RawValue::NULL);
     checked(Submission {
-        kind: event.kind,
-        data: event.data.or(event.data_base64).unwrap_or(RawValue::NULL),
         id: Some(event.id),
         source: Some(event.source),
-        api_version: None,
-        correlation_id: None,
         created_at: event.time,
         key: event.partitionkey,
-        webhook_url: None,
-        webhook_urls: None,
-        metadata: None,
+        ..Submission::new(event.kind, data)
     })
 }
 
@@ -54,17 +49,11 @@ pub fn binary<'a>(attribute: impl Fn(&str) -> Option<&'a str>, data: &'a [u8]) -
     check_version(&required("specversion")?)?;
     let data = if data.is_empty() { RawValue::NULL } else { Invalid::from_json(data)? };
     checked(Submission {
-        kind: required("type")?,
-        data,
         id: Some(required("id")?),
         source: Some(required("source")?),
-        api_version: None,
-        correlation_id: None,
         created_at: attribute("time").map(Cow::Borrowed),
         key: attribute("partitionkey").map(Cow::Borrowed),
-        webhook_url: None,
-        webhook_urls: None,
-        metadata: None,
+        ..Submission::new(required("type")?, data)
     })
 }
 

@@ -122,19 +122,7 @@ fn data<'a>(type_of: &'a TypeOf, record: &'a Record, foreign: &'a Foreign) -> Re
     check_type(&kind).map_err(|error| problem("type", error.to_string()))?;
     let key = foreign.key.as_deref().and_then(|key| str::from_utf8(key).ok());
     let key = key.filter(|key| (1..=MAX_KEY).contains(&key.len()) && !key.chars().any(char::is_control));
-    Ok(Submission {
-        kind,
-        data,
-        id: None,
-        source: None,
-        api_version: None,
-        correlation_id: None,
-        created_at: None,
-        key: key.map(Cow::Borrowed),
-        webhook_url: None,
-        webhook_urls: None,
-        metadata: None,
-    })
+    Ok(Submission { key: key.map(Cow::Borrowed), ..Submission::new(kind, data) })
 }
 
 fn header<'a>(foreign: &'a Foreign, name: &str) -> Option<&'a str> {

@@ -173,13 +173,18 @@ impl Ingest {
         }
         let body = receipt.body(event);
         let envelope = envelope(source.tenant, source.trace, number, event);
-        let targets = self.targets(&envelope).await?;
-        let records = if targets.is_empty() || targets.len() > fanout::DIRECT {
-            vec![fanout::event(&envelope, body, self.log.partitions(Topic::Events))]
-        } else {
-            self.deliveries(&envelope, &targets, &body)
-        };
+        let records = self.records(&envelope, body).await?;
         Ok(Prepared { receipt, records })
+    }
+
+    /// The records that make an event durable: its deliveries, or the event itself where a router has to see to it.
+    pub(crate) async fn records(&self, event: &EventEnvelope<'_>, body: Bytes) -> Result<Vec<Append>, StoreError> {
+        let targets = self.targets(event).await?;
+        Ok(if targets.is_empty() || targets.len() > fanout::DIRECT {
+            vec![fanout::event(event, body, self.log.partitions(Topic::Events))]
+        } else {
+            self.deliveries(event, &targets, &body)
+        })
     }
 
     /// The event's number, and whether an earlier request has brought it in already.

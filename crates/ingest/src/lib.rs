@@ -5,6 +5,7 @@
 //!
 //! Read [`Submission`] and [`Ingest`] first.
 
+mod budgets;
 pub mod clock;
 pub mod cloudevents;
 mod dead_letter;
@@ -16,6 +17,7 @@ mod ingest;
 pub mod jobs;
 mod submission;
 
+pub use budgets::{Budgets, UsedUp};
 pub use dead_letter::dead_letter;
 pub use fanout::{CHUNK, DIRECT};
 pub use foreign::{ForeignEvent, Format, MAX_VALUE, Reading, TypeOf};

@@ -9,6 +9,8 @@ use postrider_core::time::Time;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The source of events that nobody sent.
+pub(crate) const OURSELVES: &str = "postrider";
 /// Most URLs that one event may name.
 pub const MAX_URLS: usize = 16;
 /// Longest id, ordering key, correlation id, source and API version, in bytes.
@@ -118,6 +120,23 @@ impl Invalid {
 }
 
 impl<'a> Submission<'a> {
+    /// An event with nothing but its type and its data.
+    pub fn new(kind: impl Into<Cow<'a, str>>, data: &'a RawValue) -> Submission<'a> {
+        Submission {
+            kind: kind.into(),
+            data,
+            id: None,
+            source: None,
+            api_version: None,
+            correlation_id: None,
+            created_at: None,
+            key: None,
+            webhook_url: None,
+            webhook_urls: None,
+            metadata: None,
+        }
+    }
+
     /// Reads and checks the JSON of one event.
     pub fn from_json(bytes: &'a [u8]) -> Result<Submission<'a>, Invalid> {
         let submission: Submission<'a> = Invalid::from_json(bytes)?;

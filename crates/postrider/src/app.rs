@@ -20,6 +20,7 @@ use postrider_core::shard;
 use postrider_egress::Guard;
 use postrider_engine::deliverer::{self, Deliverer, DelivererOptions};
 use postrider_engine::router::{self, Router};
+use postrider_ingest::Budgets;
 use postrider_ingest::jobs::{Bert, Jobs, Kind, Kinds, Speech};
 use postrider_ingest::{Ids, Ingest, Reading};
 use postrider_spans::Exporter;
@@ -79,6 +80,8 @@ struct Work {
     jobs: Arc<Jobs>,
     /// For the metric bert_score.
     model: Option<Arc<Model>>,
+    /// What tenants may use of the upstream, where that is limited.
+    budgets: Option<Budgets>,
 }
 
 impl App {
@@ -210,12 +213,12 @@ impl App {
                 consumers(Group::Compute, topic, 1, JOB_BATCH)?.pop().context("a worker of jobs has a consumer")
             };
             for kind in work.jobs.kinds.available() {
-                let Work { blobs, jobs, model } = work.clone();
+                let Work { blobs, jobs, model, budgets } = work.clone();
                 let upstream = config.upstream().map_err(Failure::Usage)?;
                 let options = compute_options(&config, kind, drain);
                 let (name, runtime, told) = (format!("compute-{}", jobs.kinds.name(kind)), compute_runtime(options.threads), stop.clone());
                 let (consumer, log, store, egress) = (consumer(kind.topic())?, log.clone(), store.clone(), egress(&config, 1));
-                let parts = Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream };
+                let parts = Compute { kind, consumer, log, store, blobs, jobs, model, egress, upstream, budgets };
                 let run = move |runtime: &Runtime| Ok(runtime.block_on(postrider_compute::worker::run(parts, options, told))?);
                 threads.push(spawn_on(&name, runtime, stop.clone(), run)?);
             }
@@ -398,7 +401,9 @@ impl Work {
             tracing::warn!("server.public_url is empty: links that callbacks carry lead to this process's own address");
         }
         let jobs = Arc::new(Jobs::new(ingest.clone(), blobs.clone(), ids, kinds, config.public_url(address)));
-        Ok(Some(Work { blobs, jobs, model }))
+        let monthly = Some(config.upstream.monthly_tokens).filter(|tokens| *tokens > 0);
+        let budgets = monthly.map(|tokens| Budgets::new(ingest.clone(), tokens));
+        Ok(Some(Work { blobs, jobs, model, budgets }))
     }
 }
 

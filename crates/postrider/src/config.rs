@@ -285,6 +285,7 @@ pub(crate) struct Upstream {
     pub(crate) idle_seconds: u64,
     pub(crate) tries: u32,
     pub(crate) concurrency: usize,
+    pub(crate) monthly_tokens: u64,
 }
 
 /// `[batch]`
@@ -507,7 +508,7 @@ impl Config {
 
     /// The upstream that jobs ask, if one is configured. Errors: what is wrong with it.
     pub(crate) fn upstream(&self) -> Result<Option<postrider_upstream::Upstream>, String> {
-        let Upstream { base_url, api_key, timeout_seconds, idle_seconds, tries, concurrency: _ } = &self.upstream;
+        let Upstream { base_url, api_key, timeout_seconds, idle_seconds, tries, concurrency: _, monthly_tokens: _ } = &self.upstream;
         if base_url.is_empty() {
             return Ok(None);
         }

@@ -33,6 +33,13 @@ pub struct Usage {
     pub total_tokens: u64,
 }
 
+impl Usage {
+    /// Both, also where the upstream names only the parts.
+    pub fn total(&self) -> u64 {
+        self.total_tokens.max(self.prompt_tokens.saturating_add(self.completion_tokens))
+    }
+}
+
 /// A piece of a stream, or a whole answer: both have this shape.
 #[derive(Deserialize)]
 struct Chunk {

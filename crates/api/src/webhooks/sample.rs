@@ -122,19 +122,7 @@ fn sample_type(endpoint: &Endpoint) -> String {
 }
 
 fn sample_body(delivery: DeliveryId, kind: &str, data: &RawValue, now: Time) -> Vec<u8> {
-    let event = Submission {
-        kind: kind.into(),
-        data,
-        id: None,
-        source: None,
-        api_version: None,
-        correlation_id: None,
-        created_at: None,
-        key: None,
-        webhook_url: None,
-        webhook_urls: None,
-        metadata: None,
-    };
+    let event = Submission::new(kind, data);
     event.body(&delivery.event.to_string(), &event.created_at(now))
 }
 

@@ -168,6 +168,8 @@ pub enum ObjectKind {
     ApiKey,
     /// An entry of the catalogue of event types.
     EventType,
+    /// What a tenant has used in a month.
+    Usage,
 }
 
 /// An attempt as it was written; an item of [`Store::subscribe`].

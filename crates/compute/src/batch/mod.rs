@@ -46,8 +46,8 @@ pub(crate) async fn run(
     let mut parts = Parts::of(&shop.blobs, id, claim).await?;
     let reached = |parts: &Parts| Counts { total, ..parts.counts() };
     progress.set(reached(&parts));
-    let ask = ask::Ask { upstream, id, path: input.endpoint.path(), deadline: BatchInput::expires(id), permits: &shop.cores };
-    let mut answers = std::pin::pin!(ask.all(Lines::new(&shop.blobs, &file), parts.seen(), shop.options.threads));
+    let ask = ask::Ask { shop, upstream, tenant, id, path: input.endpoint.path(), deadline: BatchInput::expires(id) };
+    let mut answers = std::pin::pin!(ask.all(Lines::new(&shop.blobs, &file), parts.seen()));
     loop {
         tokio::select! {
             answer = answers.next() => match answer {

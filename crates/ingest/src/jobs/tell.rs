@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use postrider_backend::blobs::BlobError;
-use postrider_backend::log::{Append, Topic};
+use postrider_backend::log::Append;
 use postrider_backend::store::JobStatus;
 use postrider_core::id::{DeliveryId, JobId, Uid};
 use postrider_core::job::{About, Audience, Callback, Error, Job, JobKind, LineError, Output, State, Stored, event_number};
@@ -17,9 +17,8 @@ use super::hook;
 use super::link::Link;
 use super::own::{self, Own};
 use super::submit::Jobs;
-use crate::fanout;
 use crate::ingest::{IngestError, Receipt, envelope};
-use crate::submission::Submission;
+use crate::submission::{OURSELVES, Submission};
 
 /// A result of more bytes is told as a link.
 pub const INLINE_RESULT: u64 = 256 << 10;
@@ -133,28 +132,11 @@ impl Jobs {
     async fn event(&self, tenant: &str, id: JobId, job: &Job, notice: Notice<'_>) -> Result<Vec<Append>, IngestError> {
         let Notice { kind, about, at, data } = notice;
         let key = id.to_string();
-        let submission = Submission {
-            kind: kind.into(),
-            data,
-            id: None,
-            source: Some("postrider".into()),
-            api_version: None,
-            correlation_id: None,
-            created_at: None,
-            key: Some(key.as_str().into()),
-            webhook_url: None,
-            webhook_urls: None,
-            metadata: None,
-        };
+        let submission = Submission { source: Some(OURSELVES.into()), key: Some(key.as_str().into()), ..Submission::new(kind, data) };
         let number = event_number(id, at, about, Audience::Endpoints);
         let body = Receipt::new(number, &submission).body(&submission);
         let envelope = envelope(tenant, Some(job.trace.get()), number, &submission);
-        let targets = self.ingest.targets(&envelope).await?;
-        let mut records = if targets.is_empty() || targets.len() > fanout::DIRECT {
-            vec![fanout::event(&envelope, body, self.ingest.log.partitions(Topic::Events))]
-        } else {
-            self.ingest.deliveries(&envelope, &targets, &body)
-        };
+        let mut records = self.ingest.records(&envelope, body).await?;
         for (hook, index) in job.callback.hooks.iter().zip(0..).filter(|(hook, _)| hook.wants(kind)) {
             let number = event_number(id, at, about, Audience::Hook(index));
             let usual = || submission.body(&number.to_string(), &submission.created_at(number.time()));

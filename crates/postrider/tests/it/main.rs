@@ -26,4 +26,5 @@ mod signatures;
 mod speech;
 mod strangers;
 mod traces;
+mod usage;
 mod world;

@@ -134,6 +134,7 @@ pub(super) fn object(kind: ObjectKind, tenant: &str, id: &str) -> Vec<u8> {
         ObjectKind::Tenant => b't',
         ObjectKind::ApiKey => b'k',
         ObjectKind::EventType => b'y',
+        ObjectKind::Usage => b'u',
     };
     let mut key = Key::scope(tag, tenant).0;
     key.extend_from_slice(id.as_bytes());

@@ -248,5 +248,6 @@ fn name(kind: ObjectKind) -> &'static str {
         ObjectKind::Tenant => "tenant",
         ObjectKind::ApiKey => "api_key",
         ObjectKind::EventType => "event_type",
+        ObjectKind::Usage => "usage",
     }
 }

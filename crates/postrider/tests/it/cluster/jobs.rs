@@ -11,7 +11,7 @@ use crate::jobs::{
 };
 use crate::receiver::Receiver;
 use crate::world::{Api, eventually};
-use crate::{batch, experiment, generate, http, speech};
+use crate::{batch, experiment, generate, http, speech, usage};
 
 use super::world::Cluster;
 
@@ -137,4 +137,19 @@ async fn a_job_that_runs_elsewhere_stops_when_it_is_canceled() {
     let front = cluster.start("api,router,deliver").await;
     let _worker = cluster.start("compute").await;
     a_running_job_is_canceled(&front.api()).await;
+}
+
+#[tokio::test]
+async fn tokens_that_two_workers_use_are_counted_together_and_exactly() {
+    let upstream = usage::upstream().await;
+    let cluster = Cluster::new(&usage::limited(&upstream, usage::LIMIT), PARTITIONS).await;
+    let front = cluster.start("api,router,deliver").await;
+    let (_first, _second) = (cluster.start("compute").await, cluster.start("compute").await);
+    let (api, wants) = (front.api(), Receiver::answering(200).await);
+    api.register(&wants, json!({ "events": ["usage.limit_exceeded"] })).await;
+    usage::used(&api, usage::LIMIT).await;
+    let exceeded = usage::alarm(&wants, "usage.limit_exceeded").await.json();
+    assert_eq!(exceeded["data"]["current_usage"], usage::LIMIT, "{exceeded}");
+    usage::assert_all_is_used(&api, &upstream).await;
+    usage::alarm(&wants, "usage.limit_exceeded").await;
 }
