@@ -89,6 +89,8 @@ fn test(with: Option<Engine>) -> anyhow::Result<()> {
     deployment(root)?;
     // Asks every query of dashboards and alerts.
     packages::unpack(&root.join("target/test-prometheus"), "prometheus", &["prometheus", "promtool"])?;
+    // Speaks the protocol of S3 over a folder.
+    packages::go(&root.join("target/test-s3"), "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")?;
     cargo(&["fmt", "--all", "--check"])?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     // Built before the servers start: they would only take memory and time from the compiler.

@@ -81,3 +81,19 @@ pub(crate) fn python(folder: &Path, packages: &[&str]) -> anyhow::Result<PathBuf
     std::fs::write(&done, wanted)?;
     Ok(python)
 }
+
+/// Sees to the program that Go makes of `package` at `version`, in `folder`.
+pub(crate) fn go(folder: &Path, package: &str, version: &str) -> anyhow::Result<()> {
+    let name = package.rsplit('/').next().unwrap_or(package);
+    let done = folder.join("installed");
+    let wanted = format!("{package}@{version}");
+    if folder.join(name).is_file() && std::fs::read_to_string(&done).is_ok_and(|found| found == wanted) {
+        return Ok(());
+    }
+    eprintln!("building {wanted} into {}", folder.display());
+    let folder = std::path::absolute(folder)?;
+    run(Command::new("go").args(["install", &wanted]).env("GOBIN", &folder))
+        .with_context(|| format!("Tests need {name}: install Go 1.24 or newer, or put the program into {} yourself", folder.display()))?;
+    std::fs::write(&done, wanted)?;
+    Ok(())
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use postrider_api::{Api, ApiLimits, ApiParts};
-use postrider_backend::blobs::Blobs;
+use postrider_backend::blobs::{Blobs, S3Options};
 use postrider_backend::live::Live;
 use postrider_backend::log::{Group, Topic};
 use postrider_bert::Model;
@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::backend::{self, Backend};
-use crate::config::{self, Config, Engine, Role, Tts};
+use crate::config::{self, BlobPlace, Config, Engine, Role, Tts};
 use crate::disk::{self, Folder};
 use crate::failure::Failure;
 use crate::scrape::Scrape;
@@ -368,8 +368,7 @@ impl Work {
         if !config.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute)) {
             return Ok(None);
         }
-        let folder = config.blob_folder().context("blobs.url names no folder")?;
-        let blobs = Blobs::open(&folder).map_err(anyhow::Error::new)?;
+        let blobs = open_blobs(config)?;
         let ids = Ids::new().context("the system's randomness can't be read")?;
         let bert = if config.evaluate.bert_model.as_os_str().is_empty() { Bert::Missing } else { Bert::Configured };
         let model = match bert == Bert::Configured && config.server.roles.contains(&Role::Compute) {
@@ -407,11 +406,33 @@ impl Work {
     }
 }
 
+fn open_blobs(config: &Config) -> Result<Blobs, Failure> {
+    match config.blob_place().context("blobs.url is no place for blobs")? {
+        BlobPlace::Folder(folder) => Ok(Blobs::open(&folder).map_err(anyhow::Error::new)?),
+        BlobPlace::Bucket { bucket, prefix } => {
+            let config::Blobs { url: _, endpoint, region, access_key_id, secret_access_key } = config.blobs.clone();
+            let options = S3Options {
+                bucket,
+                prefix,
+                endpoint: Some(endpoint).filter(|endpoint| !endpoint.is_empty()),
+                region: Some(region).filter(|region| !region.is_empty()),
+                key: (!access_key_id.is_empty()).then_some((access_key_id, secret_access_key)),
+                tls: postrider_egress::client_config(config.extra_ca().as_deref()).map_err(anyhow::Error::new)?,
+            };
+            let opening = runtime().context("a runtime can't be started")?.block_on(Blobs::s3(options));
+            Ok(opening.context("look at [blobs]: its url, endpoint, region and keys")?)
+        }
+    }
+}
+
 /// The folders that a process writes to.
 fn written(config: &Config) -> Vec<Folder> {
     let data = (config.backend == config::Backend::Embedded).then(|| Folder { name: "data", path: config.data.dir.clone() });
     let has_blobs = config.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute));
-    let apart = config.blob_folder().filter(|folder| has_blobs && (data.is_none() || !folder.starts_with(&config.data.dir)));
+    let apart = config.blob_place().and_then(|place| match place {
+        BlobPlace::Folder(folder) => (has_blobs && (data.is_none() || !folder.starts_with(&config.data.dir))).then_some(folder),
+        BlobPlace::Bucket { .. } => None,
+    });
     data.into_iter().chain(apart.map(|path| Folder { name: "blobs", path })).collect()
 }
 

@@ -30,8 +30,16 @@ pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 /// What the names of librdkafka's properties have in them whose values nobody is to see.
 const SECRET_PROPERTIES: [&str; 7] = ["password", "passphrase", "secret", "ssl.key", "private.key", "oauthbearer.config", "jaas"];
 /// What is text, however much like a number it looks in the environment.
-const TEXTS: [&str; 6] =
-    ["auth.bootstrap_key", "kafka.instance_id", "scylla.username", "scylla.password", "upstream.api_key", "otlp.service_name"];
+const TEXTS: [&str; 8] = [
+    "auth.bootstrap_key",
+    "kafka.instance_id",
+    "scylla.username",
+    "scylla.password",
+    "upstream.api_key",
+    "otlp.service_name",
+    "blobs.access_key_id",
+    "blobs.secret_access_key",
+];
 /// The tables whose keys are not ours to name.
 const FREE: [&str; 2] = ["kafka.properties.", "otlp.headers."];
 /// Most kinds of jobs that workers outside do.
@@ -207,6 +215,19 @@ pub(crate) struct Scylla {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Blobs {
     pub(crate) url: String,
+    pub(crate) endpoint: String,
+    pub(crate) region: String,
+    pub(crate) access_key_id: String,
+    pub(crate) secret_access_key: Secret,
+}
+
+/// Where blobs lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BlobPlace {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a bucket of S3, under names that begin with `prefix`.
+    Bucket { bucket: String, prefix: String },
 }
 
 /// `[jobs]`
@@ -425,7 +446,8 @@ impl Config {
         let mut shown = self.clone();
         let secret_properties =
             shown.kafka.properties.iter_mut().filter(|(name, _)| SECRET_PROPERTIES.iter().any(|part| name.contains(part)));
-        let own = [&mut shown.auth.bootstrap_key, &mut shown.scylla.password, &mut shown.upstream.api_key];
+        let own =
+            [&mut shown.auth.bootstrap_key, &mut shown.scylla.password, &mut shown.blobs.secret_access_key, &mut shown.upstream.api_key];
         let secrets = secret_properties.map(|(_, value)| value).chain(own).chain(shown.otlp.headers.values_mut());
         for secret in secrets.filter(|secret| !secret.reveal().is_empty()) {
             *secret = Secret::new("********");
@@ -498,12 +520,19 @@ impl Config {
 }
 
 impl Config {
-    /// Where blobs lie.
-    pub(crate) fn blob_folder(&self) -> Option<PathBuf> {
+    /// Where blobs lie, if that can be read.
+    pub(crate) fn blob_place(&self) -> Option<BlobPlace> {
         if self.blobs.url.is_empty() {
-            return Some(self.data.dir.join("blobs"));
+            return Some(BlobPlace::Folder(self.data.dir.join("blobs")));
         }
-        url::Url::parse(&self.blobs.url).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok())
+        let url = url::Url::parse(&self.blobs.url).ok()?;
+        match url.scheme() {
+            "file" => url.to_file_path().ok().map(BlobPlace::Folder),
+            "s3" if url.username().is_empty() && url.port().is_none() && url.query().is_none() && url.fragment().is_none() => {
+                Some(BlobPlace::Bucket { bucket: url.host_str()?.to_owned(), prefix: url.path().trim_matches('/').to_owned() })
+            }
+            _ => None,
+        }
     }
 
     /// The upstream that jobs ask, if one is configured. Errors: what is wrong with it.
@@ -545,10 +574,28 @@ impl Config {
     fn wrong_blobs(&self) -> Option<String> {
         let needs = self.server.roles.iter().any(|role| matches!(role, Role::Api | Role::Compute));
         if self.backend == Backend::Cluster && self.blobs.url.is_empty() && needs {
-            return Some("must name a folder that all processes of the cluster share, such as file:///var/lib/postrider/blobs".to_owned());
+            let words = "must name what all processes of the cluster share: a folder, such as file:///var/lib/postrider/blobs, or s3://bucket/prefix";
+            return Some(words.to_owned());
         }
-        let words = || format!("is `{}`, not a folder such as file:///var/lib/postrider/blobs", self.blobs.url);
-        self.blob_folder().is_none().then(words)
+        let place = self.blob_place();
+        let is_key_halved = self.blobs.access_key_id.is_empty() != self.blobs.secret_access_key.reveal().is_empty();
+        match place {
+            Some(BlobPlace::Bucket { .. }) if is_key_halved => Some(
+                "is in a bucket, for which blobs.access_key_id and blobs.secret_access_key are either both set or both empty".to_owned(),
+            ),
+            Some(BlobPlace::Bucket { .. }) if !is_server(&self.blobs.endpoint) => Some(format!(
+                "is in a bucket, and blobs.endpoint is `{}`, not a server such as https://s3.example.com",
+                self.blobs.endpoint
+            )),
+            Some(BlobPlace::Bucket { .. } | BlobPlace::Folder(_)) => None,
+            // Not repeated: a name or password in it is a secret.
+            None if self.blobs.url.contains('@') => {
+                Some("has an @: a bucket is s3://bucket/prefix, and its key has settings of its own".to_owned())
+            }
+            None => {
+                Some(format!("is `{}`, neither a folder such as file:///var/lib/postrider/blobs nor s3://bucket/prefix", self.blobs.url))
+            }
+        }
     }
 
     /// What links begin with.
@@ -662,4 +709,8 @@ fn explain(error: figment::Error) -> String {
         format!("{key}{words}{source}")
     };
     error.into_iter().map(one).collect::<Vec<_>>().join("\n")
+}
+/// Whether it can be where a bucket is: nothing, for Amazon's, or a server's URL.
+fn is_server(endpoint: &str) -> bool {
+    endpoint.is_empty() || url::Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())
 }

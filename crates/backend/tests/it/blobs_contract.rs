@@ -1,6 +1,9 @@
 use bytes::Bytes;
 use futures_util::stream;
-use postrider_backend::blobs::{BlobError, Blobs, Order};
+use postrider_backend::blobs::{BlobError, Blobs, Order, S3Options};
+use postrider_core::secret::Secret;
+use postrider_egress::client_config;
+use postrider_test_servers::S3;
 
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
@@ -8,6 +11,12 @@ macro_rules! contract {
             $(#[tokio::test] async fn $name() {
                 let dir = tempfile::tempdir().unwrap();
                 super::$name(super::Blobs::open(&dir.path().join("blobs")).unwrap()).await
+            })*
+        }
+        mod on_s3 {
+            $(#[tokio::test] async fn $name() {
+                let server = super::S3::start().await;
+                super::$name(super::Blobs::s3(super::options(&server, "some/where")).await.unwrap()).await
             })*
         }
     };
@@ -22,6 +31,58 @@ contract! {
     a_folder_goes_with_all_that_is_in_it,
     names_are_listed_in_order_and_no_more_than_asked_for,
     a_name_can_not_lead_elsewhere,
+}
+
+fn options(server: &S3, prefix: &str) -> S3Options {
+    S3Options {
+        bucket: S3::BUCKET.to_owned(),
+        prefix: prefix.to_owned(),
+        endpoint: Some(server.endpoint()),
+        region: None,
+        key: Some((S3::KEY_ID.to_owned(), Secret::new(S3::KEY))),
+        tls: client_config(Some(&server.certificates().authority())).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_can_not_be_used_says_why() {
+    let mut server = S3::start().await;
+    let words = async |options: S3Options| {
+        let words = Blobs::s3(options).await.unwrap_err().to_string();
+        assert!(words.contains("can't be used") && words.len() < 700 && !words.contains(S3::KEY), "{words}");
+        words
+    };
+    let usual = || options(&server, "");
+    let key = |id: &str, key: &str| Some((id.to_owned(), Secret::new(key)));
+    let missing = words(S3Options { bucket: "nobodys".to_owned(), ..usual() }).await;
+    assert!(missing.contains("`nobodys`") && missing.contains("NoSuchBucket: "), "{missing}");
+    for wrong in [key(S3::KEY_ID, "wrong"), key("nobody", S3::KEY)] {
+        let denied = words(S3Options { key: wrong, ..usual() }).await;
+        assert!(denied.contains("SignatureDoesNotMatch: ") || denied.contains("access key ID"), "{denied}");
+    }
+    let strange = words(S3Options { tls: client_config(None).unwrap(), ..usual() }).await;
+    assert!(strange.contains("certificate"), "{strange}");
+    Blobs::s3(usual()).await.unwrap();
+    let options = usual();
+    server.kill();
+    let gone = words(options).await;
+    assert!(gone.contains(&server.endpoint()), "{gone}");
+}
+
+#[tokio::test]
+async fn what_a_server_of_s3_kept_is_there_after_its_end() {
+    let mut server = S3::start().await;
+    let blobs = Blobs::s3(options(&server, "a")).await.unwrap();
+    blobs.put("x", Bytes::from("kept")).await.unwrap();
+    server.kill();
+    // In another task than the one that waits for it, as two processes would be.
+    let asking = tokio::spawn({
+        let blobs = blobs.clone();
+        async move { blobs.get("x").await }
+    });
+    server.restart().await;
+    assert_eq!(asking.await.unwrap().unwrap(), "kept");
+    assert_eq!(server.count("a"), 2, "what is kept, and what was checked with");
 }
 
 async fn of_many_that_write_a_new_blob_one_is_first(blobs: Blobs) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use postrider_upstream_fake::{Asked, FakeUpstream, Reply};
+use postrider_test_servers::{Asked, FakeUpstream, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

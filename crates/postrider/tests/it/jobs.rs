@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use postrider_test_servers::S3;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -158,6 +159,27 @@ async fn five_hundred_pairs_come_back_in_a_signed_call() {
     .await;
     assert_eq!((&shown["progress"], &shown["webhook_delivery"]["attempts"]), (&json!(1.0), &json!(1)));
     assert_eq!(shown["result"]["corpus"], *corpus);
+}
+
+#[tokio::test]
+async fn large_inputs_and_results_lie_in_the_bucket_that_the_environment_opens() {
+    /// Their result is over 256 KiB.
+    const PAIRS: usize = 6000;
+    let s3 = S3::start().await;
+    let (ca, endpoint) = (s3.certificates().authority(), s3.endpoint());
+    let settings = format!("[blobs]\nurl = \"s3://{}\"\nendpoint = {endpoint:?}\n[egress]\nextra_ca = {ca:?}\n", S3::BUCKET);
+    let key = [("AWS_ACCESS_KEY_ID", S3::KEY_ID), ("AWS_SECRET_ACCESS_KEY", S3::KEY)];
+    let server = Server::at_in(Home::new(&settings), &key).await;
+    let receiver = Receiver::answering(200).await;
+    let id = submit(&server.api, evaluation(PAIRS, &receiver)).await;
+    let call = receiver.wait_for(1).await[0].json();
+    assert_eq!((&call["job_id"], &call["status"]), (&json!(id), &json!("completed")));
+    assert!(call["results_url"].is_string(), "it is small");
+    assert_eq!(results(&server.api, &call).await["pairs"].as_array().unwrap().len(), PAIRS);
+    assert!(s3.count("jobs") > 0, "nothing was kept there");
+    assert!(!server.home.data().join("blobs").exists(), "something was kept elsewhere");
+    let said = format!("{}{}", server.process.output(), server.process.errors());
+    assert!(!said.contains(S3::KEY), "{said}");
 }
 
 #[tokio::test]

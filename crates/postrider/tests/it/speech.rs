@@ -1,6 +1,6 @@
 //! Jobs of the kind `tts`, with the real espeak-ng.
 
-use postrider_upstream_fake::{FakeUpstream, Reply};
+use postrider_test_servers::{FakeUpstream, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 

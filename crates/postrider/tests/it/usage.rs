@@ -1,6 +1,6 @@
 //! The tokens that a tenant may use in a month: what it is told as they run out, and what fails then.
 
-use postrider_upstream_fake::{Asked, FakeUpstream, Reply};
+use postrider_test_servers::{Asked, FakeUpstream, Reply};
 use serde_json::{Value, json};
 
 use crate::batch;

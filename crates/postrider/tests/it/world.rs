@@ -176,8 +176,13 @@ impl Home {
 
     /// Starts the program on this home.
     pub(crate) fn open(&self, listen: &str) -> Process {
+        self.open_in(listen, &[])
+    }
+
+    fn open_in(&self, listen: &str, environment: &[(&str, &str)]) -> Process {
         let (data, config) = (self.data(), self.config());
-        Process::start(&["dev", "--data", data.to_str().unwrap(), "--config", config.to_str().unwrap(), "--listen", listen])
+        let args = ["dev", "--data", data.to_str().unwrap(), "--config", config.to_str().unwrap(), "--listen", listen];
+        Process::start_in(&args, environment)
     }
 }
 
@@ -195,7 +200,12 @@ impl Server {
     }
 
     pub(crate) async fn at(home: Home) -> Server {
-        let mut process = home.open("127.0.0.1:0");
+        Server::at_in(home, &[]).await
+    }
+
+    /// With these variables in its environment.
+    pub(crate) async fn at_in(home: Home, environment: &[(&str, &str)]) -> Server {
+        let mut process = home.open_in("127.0.0.1:0", environment);
         let address = process.address().await;
         let api = Api::at(&format!("http://{address}"));
         Server { home, process, address, api }

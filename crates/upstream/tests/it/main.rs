@@ -7,21 +7,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use postrider_core::secret::Secret;
+use postrider_test_servers::{Asked, Certificates, FakeUpstream, Reply};
 use postrider_upstream::{Completion, Upstream, UpstreamError, UpstreamOptions};
-use postrider_upstream_fake::{Asked, FakeUpstream, Reply};
 use serde_json::{Map, Value, json};
 
 const KEY: &str = "sk-test-0123456789";
 
 fn client(fake: &FakeUpstream, tries: u32) -> Upstream {
+    client_with(fake, UpstreamOptions { tries, ..UpstreamOptions::default() })
+}
+
+/// One that trusts what `options` say, and tries as often.
+fn client_with(fake: &FakeUpstream, options: UpstreamOptions) -> Upstream {
     let options = UpstreamOptions {
         base_url: fake.base_url(),
         api_key: Secret::new(KEY),
         idle: Duration::from_millis(300),
         total: Duration::from_secs(5),
         max_bytes: 1 << 20,
-        tries,
-        ..UpstreamOptions::default()
+        ..options
     };
     Upstream::new(options).unwrap()
 }
@@ -163,4 +167,25 @@ async fn a_spoken_text_comes_in_pieces() {
     }
     assert_eq!(got, file);
     assert_eq!(fake.asked()[0].path, "/v1/audio/speech");
+}
+
+#[tokio::test]
+async fn over_tls_a_server_is_asked_only_if_it_is_who_it_says() {
+    let certificates = Certificates::new();
+    let fake = FakeUpstream::start_tls(&certificates, |_| Reply::Say("in secret".to_owned())).await;
+    assert!(fake.base_url().starts_with("https://"));
+    let trusting = |extra_ca| client_with(&fake, UpstreamOptions { tries: 1, extra_ca, ..UpstreamOptions::default() });
+    let known = trusting(Some(certificates.authority()));
+    for _ in 0..2 {
+        assert_eq!(chat(&known).await.unwrap().content, "in secret");
+    }
+    let body = Bytes::from_static(b"{}");
+    assert_eq!(known.post("/v1/embeddings", body).await.unwrap().status, 200);
+    let strangers = Certificates::new();
+    for other in [None, Some(strangers.authority())] {
+        let asked = fake.count();
+        let refused = chat(&trusting(other)).await.unwrap_err();
+        assert!(refused.code() == "upstream_unreachable" && refused.to_string().contains("certificate"), "{refused}");
+        assert_eq!(fake.count(), asked);
+    }
 }

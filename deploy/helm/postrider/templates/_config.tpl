@@ -14,7 +14,7 @@
 {{- $own := dict
   "backend" "cluster"
   "server" (dict "listen" "0.0.0.0:8080" "admin_listen" "0.0.0.0:9464")
-  "blobs" (dict "url" "file:///var/lib/postrider/blobs") -}}
+  "blobs" (dict "url" (include "postrider.bucket" . | default "file:///var/lib/postrider/blobs")) -}}
 {{- $config := mergeOverwrite (deepCopy .Values.config) $own -}}
 {{- range $key, $value := $config }}
 {{- if not (kindIs "map" $value) }}

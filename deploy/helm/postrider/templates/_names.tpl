@@ -25,6 +25,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.serviceAccount.name | default (include "postrider.fullname" .) }}
 {{- end -}}
 
+{{/* The bucket of blobs; empty where they lie on a volume. */}}
+{{- define "postrider.bucket" -}}
+{{- $url := dig "blobs" "url" "" .Values.config -}}
+{{- if and $url (not (hasPrefix "s3://" $url)) }}
+{{- fail (printf "config.blobs.url is %s; it may be s3://bucket/prefix, or empty for a volume (see blobs)" $url) }}
+{{- end -}}
+{{ $url }}
+{{- end -}}
+
 {{- define "postrider.claim" -}}
 {{ .Values.blobs.existingClaim | default (printf "%s-blobs" (include "postrider.fullname" .)) }}
 {{- end -}}

@@ -20,7 +20,7 @@ const NOT_VALUES: [&str; 13] = [
     "data.segment_mib",
     "kafka.instance_id",
     "scylla.password",
-    "blobs.url",
+    "blobs.secret_access_key",
     "upstream.api_key",
     "auth.bootstrap_key",
 ];

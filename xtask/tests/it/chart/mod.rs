@@ -73,6 +73,7 @@ fn secrets_among_the_values_are_refused() {
         "config.auth.bootstrap_key=x",
         "config.scylla.password=x",
         "config.upstream.api_key=x",
+        "config.blobs.secret_access_key=x",
         r"config.kafka.properties.sasl\.password=x",
         "defaults.env.POSTRIDER_API_KEY=x",
         "roles.deliver.env.POSTRIDER__SCYLLA__PASSWORD=x",

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use postrider_core::job::JobKind;
 use serde_json::{Value, json};
 
-use crate::tools::read;
+use crate::tools::{helm, read, refused};
 
-use super::rendered::{EVERYTHING, LEAST, Rendered, selects, text};
+use super::rendered::{CHART, EVERYTHING, LEAST, Rendered, selects, text};
 
 #[test]
 fn every_pod_is_locked_down() {
@@ -85,6 +85,16 @@ fn only_roles_with_jobs_have_the_blobs() {
         let blobs = mounts.iter().any(|mount| mount["mountPath"] == "/var/lib/postrider");
         assert_eq!(blobs, ["api", "compute"].contains(&component), "{component}");
     }
+}
+
+#[test]
+fn blobs_in_a_bucket_need_no_volume() {
+    let rendered = Rendered::with(&[LEAST]);
+    assert!(rendered.kind("PersistentVolumeClaim").is_empty() && !rendered.text.contains("/var/lib/postrider"), "{}", rendered.text);
+    let config = text(rendered.kind("ConfigMap")[0].1, "/data/postrider.toml");
+    assert!(config.contains("url = \"s3://artifacts/hooks\""), "{config}");
+    let elsewhere = refused(&helm(&["template", "x", CHART, "--set", "config.blobs.url=file:///elsewhere"]));
+    assert!(elsewhere.contains("config.blobs.url is file:///elsewhere"), "{elsewhere}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use postrider_upstream_fake::{Asked, FakeUpstream, Reply};
+use postrider_test_servers::{Asked, FakeUpstream, Reply, S3};
 use serde_json::{Value, json};
 
 use crate::jobs::{
@@ -54,6 +54,39 @@ async fn one_of_each(api: &Api, receiver: &Receiver, web: &http::Web) -> Vec<(&'
 
 #[tokio::test]
 async fn kills_in_the_middle_of_jobs_of_every_kind_end_each_once() {
+    every_kind_ends_once("", async |_| {}).await;
+}
+
+/// As above, where the blobs lie in a bucket of a server that dies as well.
+#[tokio::test]
+async fn jobs_of_every_kind_end_once_where_their_blobs_are_on_s3() {
+    let mut s3 = S3::start().await;
+    every_kind_ends_once(&on_s3(&s3), async |n| {
+        if n == 1 {
+            s3.kill();
+            tokio::time::sleep(Duration::from_secs(2)).await; // for as long as it is gone
+            s3.restart().await;
+        }
+    })
+    .await;
+    assert!(s3.count("some/where/jobs") > 0 && s3.count("some/where/files") > 0, "nothing was kept there");
+}
+
+/// Settings that keep the blobs there.
+pub(crate) fn on_s3(s3: &S3) -> String {
+    format!(
+        "[blobs]\nurl = \"s3://{}/some/where\"\nendpoint = {:?}\naccess_key_id = {:?}\nsecret_access_key = {:?}\n\
+         [egress]\nallow = [\"127.0.0.0/8\"]\nextra_ca = {:?}\n",
+        S3::BUCKET,
+        s3.endpoint(),
+        S3::KEY_ID,
+        S3::KEY,
+        s3.certificates().authority(),
+    )
+}
+
+/// Kills both workers while they do jobs of every kind; `meanwhile` happens after each.
+async fn every_kind_ends_once(settings: &str, mut meanwhile: impl AsyncFnMut(usize)) {
     const LINES: usize = 60;
     let upstream = FakeUpstream::start(|asked: &Asked| match experiment::persona_asked_for(asked) {
         Some(Reply::Say(text)) => Reply::Slowly(Duration::from_millis(20), text),
@@ -61,7 +94,7 @@ async fn kills_in_the_middle_of_jobs_of_every_kind_end_each_once() {
         None => Reply::Slowly(Duration::from_millis(50), "one two three four five six seven eight".to_owned()),
     })
     .await;
-    let cluster = Cluster::new(&generate::settings(&upstream, "[batch]\nrequests = 2"), PARTITIONS).await;
+    let cluster = Cluster::new(&generate::settings(&upstream, &format!("[batch]\nrequests = 2\n{settings}")), PARTITIONS).await;
     let front = cluster.start("api,router,deliver").await;
     let mut workers = [cluster.start("compute").await, cluster.start("compute").await];
     let (receiver, wants) = (Receiver::answering(200).await, Receiver::answering(200).await);
@@ -72,10 +105,11 @@ async fn kills_in_the_middle_of_jobs_of_every_kind_end_each_once() {
     let jobs = one_of_each(&api, &receiver, &web).await;
     let lines: String = (0..LINES).map(|n| batch::line(&n.to_string(), "count")).collect();
     let batch = batch::submitted(&api, lines).await;
-    for worker in &mut workers {
+    for (n, worker) in workers.iter_mut().enumerate() {
         let asked = upstream.count();
         eventually("work", async || (is_running(&api).await && upstream.count() >= asked + 5).then_some(())).await;
         worker.process.kill();
+        meanwhile(n).await;
         cluster.restart(worker).await;
     }
 

@@ -57,11 +57,16 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let unique = folder.path().file_name().unwrap().to_str().unwrap().trim_start_matches(".tmp").to_ascii_lowercase();
         let name = format!("t{unique}");
+        let unless_given = |table: &str, settings: String| match sources.contains(table) {
+            true => String::new(),
+            false => format!("{table}\n{settings}\n"),
+        };
+        let blobs = unless_given("[blobs]", format!("url = \"file://{}/blobs\"", folder.path().display()));
+        let egress = unless_given("[egress]", "allow = [\"127.0.0.0/8\"]".to_owned());
         let settings = format!(
-            "backend = \"cluster\"\n{sources}\n[blobs]\nurl = \"file://{}/blobs\"\n[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 1\n\
+            "backend = \"cluster\"\n{sources}\n{blobs}{egress}[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\nworkers = 1\n\
              [kafka]\nbrokers = \"{kafka}\"\nprefix = \"{name}.\"\npartitions = {partitions}\nreplication_factor = 1\n\
-             [scylla]\nnodes = [\"{cql}\"]\nkeyspace = \"{name}\"\nreplication_factor = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n",
-            folder.path().display()
+             [scylla]\nnodes = [\"{cql}\"]\nkeyspace = \"{name}\"\nreplication_factor = 1\n",
         );
         fs::write(folder.path().join("postrider.toml"), settings).unwrap();
         Cluster { folder, name }

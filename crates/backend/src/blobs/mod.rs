@@ -1,5 +1,8 @@
 //! Large artifacts by name: written once and whole, read in parts.
 
+mod http;
+mod s3;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -12,10 +15,15 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use tokio::time::timeout;
 
+pub use s3::S3Options;
+
 /// Longest that one operation, or one part of a stream, may take: a network file system that hangs is not there.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Parts of a stream that are written at one time.
 const PARTS: usize = 2;
+
+/// Longest text of an error, in characters: some repeat whole answers.
+const MAX_WORDS: usize = 500;
 
 /// Where artifacts lie. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -187,8 +195,11 @@ fn late(name: &str) -> BlobError {
 }
 
 fn failed(name: &str, error: object_store::Error) -> BlobError {
-    match error {
-        object_store::Error::NotFound { .. } => BlobError::Missing { name: name.to_owned() },
-        error => BlobError::Unavailable(format!("`{name}`: {error}")),
+    let words = error.to_string();
+    match (error, s3::said(&words)) {
+        // A bucket, or whoever asks, may be missing as well, which says nothing about the blob.
+        (object_store::Error::NotFound { .. }, None | Some(("NoSuchKey", _))) => BlobError::Missing { name: name.to_owned() },
+        (_, Some((code, message))) => BlobError::Unavailable(format!("`{name}`: {code}: {message}")),
+        (_, None) => BlobError::Unavailable(format!("`{name}`: {}", words.chars().take(MAX_WORDS).collect::<String>())),
     }
 }

@@ -1,13 +1,8 @@
-//! An OpenAI-compatible server for tests: real HTTP, the real forms of answers, and the faults that such servers have.
+//! An OpenAI-compatible server: real HTTP, the real forms of answers, and the faults that such servers have.
 //!
-//! Never part of the product: only `[dev-dependencies]` name it. What each request is answered is its maker's to say,
-//! see [`Reply`]; [`FakeUpstream::asked`] tells what it was asked.
+//! What each request is answered is its maker's to say, see [`Reply`]; [`FakeUpstream::asked`] tells what it was asked.
 
-// Helpers of tests are not tests, so clippy.toml's exception does not reach them.
-#![allow(clippy::unwrap_used)]
-
-mod answer;
-
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +12,19 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::serve::Listener;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::answer::answer;
+use crate::certificates::Certificates;
 
 /// Most bytes of a request.
 const MOST: usize = 64 << 20;
@@ -85,6 +90,7 @@ type Behaviour = Arc<dyn Fn(&Asked) -> Reply + Send + Sync>;
 /// A server on this machine; gone when dropped.
 pub struct FakeUpstream {
     address: SocketAddr,
+    scheme: &'static str,
     asked: Arc<Mutex<Vec<Asked>>>,
     serving: JoinHandle<()>,
 }
@@ -93,11 +99,21 @@ impl FakeUpstream {
     /// A server that answers each request as `behaviour` says.
     pub async fn start(behaviour: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> FakeUpstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, asked) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Asked>>>::default());
-        let behaviour: Behaviour = Arc::new(behaviour);
+        FakeUpstream::on(listener.local_addr().unwrap(), "http", listener, Arc::new(behaviour))
+    }
+
+    /// As [`FakeUpstream::start`], over TLS with this certificate.
+    pub async fn start_tls(certificates: &Certificates, behaviour: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> FakeUpstream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        FakeUpstream::on(address, "https", Tls::new(listener, certificates), Arc::new(behaviour))
+    }
+
+    fn on<L: Listener<Addr: Debug>>(address: SocketAddr, scheme: &'static str, listener: L, behaviour: Behaviour) -> FakeUpstream {
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let router = Router::new().fallback(take).layer(DefaultBodyLimit::max(MOST)).with_state((asked.clone(), behaviour));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        FakeUpstream { address, asked, serving }
+        FakeUpstream { address, scheme, asked, serving }
     }
 
     /// A server that says the same to everyone.
@@ -108,7 +124,7 @@ impl FakeUpstream {
 
     /// For `upstream.base_url`.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}://{}/v1", self.scheme, self.address)
     }
 
     /// What it was asked so far, oldest first.
@@ -138,5 +154,39 @@ async fn take(State((seen, behaviour)): State<(Arc<Mutex<Vec<Asked>>>, Behaviour
         seen.push(asked.clone());
         asked
     };
-    answer::answer(&asked, behaviour(&asked)).await
+    answer(&asked, behaviour(&asked)).await
+}
+
+/// Takes connections whose handshake succeeds.
+struct Tls {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Tls {
+    fn new(listener: TcpListener, certificates: &Certificates) -> Tls {
+        let chain = CertificateDer::pem_file_iter(certificates.certificate()).unwrap().map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_file(certificates.key()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions();
+        let config = builder.unwrap().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        Tls { listener, acceptor: TlsAcceptor::from(Arc::new(config)) }
+    }
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, from) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, from);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
 }
