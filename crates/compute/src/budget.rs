@@ -24,11 +24,7 @@ pub(crate) async fn check(shop: &Shop, tenant: &str) -> Result<(), Error> {
 
 /// Counts what was used, and returns when that is durable and told.
 pub(crate) async fn spend(shop: &Shop, tenant: &str, usage: Usage) {
-    let Some(budgets) = &shop.budgets else { return };
-    let mut tokens = usage.total();
-    while let Err(error) = budgets.spend(tenant, tokens).await {
-        tracing::warn!(%error, tenant, "what a tenant has used can't be written down; trying again");
-        tokens = 0; // they are noted
-        tokio::time::sleep(AGAIN).await;
+    if let Some(budgets) = &shop.budgets {
+        budgets.spend(tenant, usage.total()).await;
     }
 }

@@ -81,10 +81,13 @@ impl Month {
         marks.into_iter().filter_map(|(alarm, mark)| Some((alarm, mark.as_ref().filter(|mark| !mark.told)?)))
     }
 
-    /// As it is once all of that has been told.
-    pub fn all_told(&self) -> Month {
-        let told = |mark: &Option<Mark>| mark.clone().map(|mark| Mark { told: true, ..mark });
-        Month { tokens: self.tokens, warning: told(&self.warning), exceeded: told(&self.exceeded) }
+    /// As it is once what was untold as it was `seen` has been told. What came about since then has not.
+    pub fn told(&self, seen: &Month) -> Month {
+        let told = |mark: &Option<Mark>, seen: &Option<Mark>| {
+            let is_seen = mark == seen;
+            mark.clone().map(|mark| Mark { told: mark.told || is_seen, ..mark })
+        };
+        Month { tokens: self.tokens, warning: told(&self.warning, &seen.warning), exceeded: told(&self.exceeded, &seen.exceeded) }
     }
 }
 
@@ -109,25 +112,39 @@ mod tests {
         month.untold().map(|(alarm, mark)| (alarm, mark.tokens, mark.percentage())).collect()
     }
 
+    fn told(month: &Month) -> Month {
+        month.told(month)
+    }
+
+    #[test]
+    fn what_another_adds_while_one_tells_is_untold() {
+        let seen = Month::default().with(900, 1000, Time(1));
+        let other = seen.with(100, 1000, Time(2));
+        assert_eq!(untold(&other.told(&seen)), [(Alarm::Exceeded, 1000, 100)]);
+        assert_eq!(untold(&other.told(&other)), []);
+    }
+
     #[test]
     fn an_alarm_stays_until_it_is_told_and_is_not_raised_twice() {
         let month = Month::default().with(799, 1000, Time(1));
         assert_eq!(untold(&month), []);
         let month = month.with(151, 1000, Time(2)).with(20, 1000, Time(3));
         assert_eq!(untold(&month), [(Alarm::Warning, 950, 95)]);
-        let month = month.all_told().with(29, 1000, Time(4));
+        let month = told(&month).with(29, 1000, Time(4));
         assert_eq!((untold(&month), month.is_used_up(1000)), (vec![], false));
         let month = month.with(1, 1000, Time(5)).with(7, 1000, Time(6));
         assert_eq!((untold(&month), month.is_used_up(1000)), (vec![(Alarm::Exceeded, 1000, 100)], true));
-        assert_eq!(untold(&month.all_told().with(5000, 1000, Time(7))), []);
+        assert_eq!(untold(&told(&month).with(5000, 1000, Time(7))), []);
     }
 
     #[test]
     fn a_limit_that_is_raised_is_another_one_that_is_lowered_is_not() {
-        let month = Month::default().with(1000, 1000, Time(1)).all_told();
+        let month = Month::default().with(1000, 1000, Time(1));
+        let month = told(&month);
         let raised = month.with(700, 2000, Time(2));
         assert_eq!((untold(&raised), raised.is_used_up(2000)), (vec![(Alarm::Warning, 1700, 85)], false));
-        let raised = raised.with(300, 2000, Time(3)).all_told();
+        let raised = raised.with(300, 2000, Time(3));
+        let raised = told(&raised);
         // Two processes whose limits differ, as in the middle of an upgrade.
         for limit in [1000, 2000, 1000] {
             assert_eq!(untold(&raised.with(1, limit, Time(4))), []);
@@ -141,7 +158,7 @@ mod tests {
             for (step, at) in steps.iter().zip(0..) {
                 month = month.with(*step, limit, Time(at));
                 alarms.extend(untold(&month).into_iter().map(|(alarm, ..)| alarm));
-                month = month.all_told();
+                month = told(&month);
             }
             prop_assert_eq!(month.tokens, steps.iter().sum::<u64>());
             prop_assert_eq!(alarms.contains(&Alarm::Exceeded), month.is_used_up(limit));
