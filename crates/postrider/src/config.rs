@@ -528,7 +528,12 @@ impl Config {
         let url = url::Url::parse(&self.blobs.url).ok()?;
         match url.scheme() {
             "file" => url.to_file_path().ok().map(BlobPlace::Folder),
-            "s3" if url.username().is_empty() && url.port().is_none() && url.query().is_none() && url.fragment().is_none() => {
+            "s3" if url.username().is_empty()
+                && url.password().is_none()
+                && url.port().is_none()
+                && url.query().is_none()
+                && url.fragment().is_none() =>
+            {
                 Some(BlobPlace::Bucket { bucket: url.host_str()?.to_owned(), prefix: url.path().trim_matches('/').to_owned() })
             }
             _ => None,
@@ -583,10 +588,10 @@ impl Config {
             Some(BlobPlace::Bucket { .. }) if is_key_halved => Some(
                 "is in a bucket, for which blobs.access_key_id and blobs.secret_access_key are either both set or both empty".to_owned(),
             ),
-            Some(BlobPlace::Bucket { .. }) if !is_server(&self.blobs.endpoint) => Some(format!(
-                "is in a bucket, and blobs.endpoint is `{}`, not a server such as https://s3.example.com",
-                self.blobs.endpoint
-            )),
+            Some(BlobPlace::Bucket { .. }) if !is_server(&self.blobs.endpoint) => Some(
+                "is in a bucket, for which blobs.endpoint is a server, such as https://s3.example.com, without a name or password"
+                    .to_owned(),
+            ),
             Some(BlobPlace::Bucket { .. } | BlobPlace::Folder(_)) => None,
             // Not repeated: a name or password in it is a secret.
             None if self.blobs.url.contains('@') => {
@@ -712,5 +717,7 @@ fn explain(error: figment::Error) -> String {
 }
 /// Whether it can be where a bucket is: nothing, for Amazon's, or a server's URL.
 fn is_server(endpoint: &str) -> bool {
-    endpoint.is_empty() || url::Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty())
+    endpoint.is_empty()
+        || url::Url::parse(endpoint)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none())
 }

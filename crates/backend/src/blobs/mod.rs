@@ -86,7 +86,11 @@ impl Blobs {
         let put = async {
             match self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
                 Ok(_) => Ok(true),
-                Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+                // Any other conflict says that somebody writes just now, who may yet fail.
+                Err(error @ object_store::Error::AlreadyExists { .. }) => match s3::said(&error.to_string()) {
+                    None | Some(("PreconditionFailed", _)) => Ok(false),
+                    Some(_) => Err(error),
+                },
                 Err(error) => Err(error),
             }
         };
@@ -113,7 +117,15 @@ impl Blobs {
 
     /// A blob's size in bytes.
     pub async fn size(&self, name: &str) -> Result<u64, BlobError> {
-        within(name, self.store.head(&path(name)?)).await.map(|meta| meta.size)
+        match within(name, self.store.head(&path(name)?)).await {
+            Ok(meta) => Ok(meta.size),
+            // A server of S3 does not say why there is none, until it is asked for it.
+            Err(BlobError::Missing { .. }) => match self.get_range(name, 0..1).await {
+                Ok(_) => Err(BlobError::Unavailable(format!("`{name}` was not there, and then it was"))),
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads a whole blob.
@@ -196,10 +208,15 @@ fn late(name: &str) -> BlobError {
 
 fn failed(name: &str, error: object_store::Error) -> BlobError {
     let words = error.to_string();
-    match (error, s3::said(&words)) {
-        // A bucket, or whoever asks, may be missing as well, which says nothing about the blob.
-        (object_store::Error::NotFound { .. }, None | Some(("NoSuchKey", _))) => BlobError::Missing { name: name.to_owned() },
-        (_, Some((code, message))) => BlobError::Unavailable(format!("`{name}`: {code}: {message}")),
-        (_, None) => BlobError::Unavailable(format!("`{name}`: {}", words.chars().take(MAX_WORDS).collect::<String>())),
+    let is_missing = match (error, s3::said(&words)) {
+        // A bucket, or whoever asks, may be missing as well, which says nothing about the blob; nor does what some proxy says.
+        (object_store::Error::NotFound { .. }, Some((code, _))) => code == "NoSuchKey",
+        (object_store::Error::NotFound { .. }, None) => !words.contains("Error performing GET"),
+        _ => false,
+    };
+    if is_missing {
+        return BlobError::Missing { name: name.to_owned() };
     }
+    let words = s3::said(&words).map(|(code, message)| format!("{code}: {message}")).unwrap_or(words);
+    BlobError::Unavailable(format!("`{name}`: {}", words.chars().take(MAX_WORDS).collect::<String>()))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, RetryConfig};
 use postrider_core::secret::Secret;
@@ -22,6 +22,8 @@ const RETRY_FOR: Duration = Duration::from_secs(20);
 const OPENING: Duration = Duration::from_secs(8);
 /// A blob that says whether the bucket can be written to as it must.
 const CHECK: &str = "postrider-check";
+/// There is no such blob.
+const NOTHING: &str = "postrider-check-of-what-is-missing";
 
 /// Where a bucket is, and who may use it.
 #[derive(Clone)]
@@ -65,10 +67,19 @@ impl Blobs {
     }
 
     async fn check(&self) -> Result<(), BlobError> {
+        let unusable = |words: &str| Err(BlobError::Unavailable(words.to_owned()));
         self.put(CHECK, Bytes::from_static(b"postrider writes here\n")).await?;
+        self.get(CHECK).await?;
+        // Who may not list is not told that there is none.
+        match self.get(NOTHING).await {
+            Err(BlobError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return unusable("it has a blob that nobody can have made"),
+        }
+        self.folders("").await?;
         match self.put_new(CHECK, Bytes::new()).await? {
             false => Ok(()),
-            true => Err(BlobError::Unavailable("the server ignores If-None-Match, without which workers overwrite each other".to_owned())),
+            true => unusable("the server ignores If-None-Match, without which workers overwrite each other"),
         }
     }
 }
@@ -88,7 +99,8 @@ fn open(options: &S3Options) -> object_store::Result<PrefixStore<AmazonS3>> {
         builder = builder.with_region(region);
     }
     if let Some(endpoint) = endpoint {
-        builder = builder.with_endpoint(endpoint).with_allow_http(endpoint.starts_with("http://"));
+        // Not `with_endpoint`, which a variable of the environment would outweigh.
+        builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
     }
     Ok(PrefixStore::new(builder.build()?, object_store::path::Path::parse(prefix)?))
 }

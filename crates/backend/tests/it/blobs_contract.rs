@@ -78,7 +78,14 @@ async fn what_a_server_of_s3_kept_is_there_after_its_end() {
     // In another task than the one that waits for it, as two processes would be.
     let asking = tokio::spawn({
         let blobs = blobs.clone();
-        async move { blobs.get("x").await }
+        async move {
+            loop {
+                match blobs.get("x").await {
+                    Err(BlobError::Unavailable(_)) => {}
+                    other => return other,
+                }
+            }
+        }
     });
     server.restart().await;
     assert_eq!(asking.await.unwrap().unwrap(), "kept");

@@ -100,7 +100,8 @@ async fn check_finds_what_no_server_is_needed_to_find_and_shows_no_secret() {
         ("[blobs]\nurl = \"ftp://bucket/prefix\"\n".to_owned(), "neither a folder such as file:///var/lib/postrider/blobs nor s3://"),
         ("[blobs]\nurl = \"s3://me:s3cret@bucket/\"\n".to_owned(), "has an @"),
         ("[blobs]\nurl = \"s3://bucket\"\naccess_key_id = \"a\"\n".to_owned(), "are either both set or both empty"),
-        ("[blobs]\nurl = \"s3://bucket\"\nendpoint = \"s3.example.com\"\n".to_owned(), "not a server such as https://"),
+        ("[blobs]\nurl = \"s3://bucket\"\nendpoint = \"s3.example.com\"\n".to_owned(), "blobs.endpoint is a server, such as"),
+        ("[blobs]\nurl = \"s3://bucket\"\nendpoint = \"https://:s3cret@s3.example.com\"\n".to_owned(), "without a name or password"),
         ("[blobs]\nurl = \"\"\n".to_owned(), "must name what all processes of the cluster share"),
     ] {
         let blobs = if settings.contains("[blobs]") { "" } else { "[blobs]\nurl = \"file:///tmp/blobs\"\n" };
