@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::jars::Pack;
 use super::java::Java;
 use super::process::CommandLine;
-use super::{folder, ports};
+use super::{certificates, folder, ports};
 
 pub(super) const PACK: Pack = Pack { name: "cassandra-5.0.4", artifacts: &["org.apache.cassandra:cassandra-all:5.0.4"] };
 
@@ -43,11 +43,24 @@ const OPENS: [&str; 15] = [
     "jdk.management/com.sun.management.internal",
 ];
 
-/// Chooses ports and writes the configuration into `folder`; the command line starts the server at `IP:PORT`. One that is
-/// not `mortal` makes tables faster, and forgets them when it is killed.
-pub(super) fn prepare(folder: PathBuf, java: &Java, lib: &Path, mortal: bool) -> anyhow::Result<(String, CommandLine)> {
+/// How much is asked of a server.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// It may be killed. One that may not makes tables faster, and forgets them when it is.
+    pub(super) mortal: bool,
+    /// It speaks TLS only, with the certificate in `server.pem`, and asks for a login (`cassandra`, `cassandra`).
+    pub(super) secure: bool,
+}
+
+/// Chooses ports and writes the configuration into `folder`; the command line starts the server at `IP:PORT`.
+pub(super) fn prepare(folder: PathBuf, java: &Java, lib: &Path, manner: Manner) -> anyhow::Result<(String, CommandLine)> {
     let [cql, storage] = ports::free()?;
-    for (name, text) in [("cassandra.yaml", settings(&folder::data(&folder), cql, storage)), ("logback.xml", LOGBACK.to_owned())] {
+    let mut yaml = settings(&folder::data(&folder), cql, storage);
+    if manner.secure {
+        certificates::write(&folder)?;
+        yaml += &secured(&folder);
+    }
+    for (name, text) in [("cassandra.yaml", yaml), ("logback.xml", LOGBACK.to_owned())] {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
     }
@@ -68,7 +81,7 @@ pub(super) fn prepare(folder: PathBuf, java: &Java, lib: &Path, mortal: bool) ->
         "-Dcassandra.skip_wait_for_gossip_to_settle=0".to_owned(),
         "-Dcassandra-foreground=yes".to_owned(),
         // What it writes to tables is safe all the same; those of the schema are not flushed with each change.
-        format!("-Dcassandra.unsafesystem={}", !mortal),
+        format!("-Dcassandra.unsafesystem={}", !manner.mortal),
         "-cp".to_owned(),
         format!("{}/*", lib.display()),
         "org.apache.cassandra.service.CassandraDaemon".to_owned(),
@@ -84,10 +97,30 @@ fn jar(lib: &Path, prefix: &str) -> anyhow::Result<PathBuf> {
         .with_context(|| format!("{} has no {prefix}*.jar; delete the folder, it is fetched again", lib.display()))
 }
 
+/// What stands below [`settings`] for a server that not everybody may ask.
+fn secured(folder: &Path) -> String {
+    format!(
+        "
+authenticator: PasswordAuthenticator
+client_encryption_options:
+  enabled: true
+  optional: false
+  keystore: {}
+  ssl_context_factory:
+    class_name: org.apache.cassandra.security.PEMBasedSslContextFactory
+",
+        quoted(&folder.join("server.pem"))
+    )
+}
+
+/// In YAML's single quotes only the quote itself is special.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "''"))
+}
+
 /// `cassandra.yaml`. What it does not say is Cassandra's default.
 fn settings(data: &Path, cql: u16, storage: u16) -> String {
-    // In YAML's single quotes only the quote itself is special.
-    let path = |name: &str| format!("'{}'", data.join(name).display().to_string().replace('\'', "''"));
+    let path = |name: &str| quoted(&data.join(name));
     format!(
         "cluster_name: postrider
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner

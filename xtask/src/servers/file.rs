@@ -10,6 +10,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::process::CommandLine;
+use super::{Server, Up, folder};
 
 /// Everything about the servers that were started together.
 #[derive(Serialize, Deserialize)]
@@ -19,9 +20,12 @@ pub(crate) struct Servers {
     file: PathBuf,
     #[serde(flatten)]
     pub(super) kafka: Option<Kafka>,
-    /// `HOST:PORT` of the CQL server, which asks for no password.
+    /// `HOST:PORT` of the CQL server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cql: Option<String>,
+    /// PEM file of the authority that vouches for it; without one it speaks no TLS and asks for no password.
+    #[serde(rename = "cql_ca", default, skip_serializing_if = "Option::is_none")]
+    pub(super) cql_authority: Option<PathBuf>,
     /// Process ids, by server; empty with Docker.
     #[serde(default)]
     pub(super) pids: BTreeMap<String, u32>,
@@ -31,6 +35,9 @@ pub(crate) struct Servers {
     /// How each process was started. Started again after its end, it comes back with its data on the same ports.
     #[serde(default)]
     pub(super) commands: BTreeMap<String, CommandLine>,
+    /// The configuration of a Postrider on these servers, where there are both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) config: Option<PathBuf>,
     /// The folder of data and logs.
     #[serde(default)]
     pub(super) dir: PathBuf,
@@ -69,9 +76,11 @@ impl Servers {
             file: file.to_owned(),
             kafka: None,
             cql: None,
+            cql_authority: None,
             pids: BTreeMap::new(),
             containers: BTreeMap::new(),
             commands: BTreeMap::new(),
+            config: None,
             dir: dir.to_owned(),
             xtask: this_program()?,
         })
@@ -98,6 +107,33 @@ impl Servers {
             .with_context(|| format!("{} can't be written", self.file.display()))
     }
 
+    /// Whether they are all that is wanted, and as it is wanted.
+    pub(super) fn are_what(&self, options: &Up) -> bool {
+        let (kafka, cql) = (options.wants(Server::Kafka), options.wants(Server::Cql));
+        let is_open = !options.secure;
+        self.kafka.is_some() >= kafka
+            && self.cql.is_some() >= cql
+            && (!cql || self.cql_authority.is_none() == is_open)
+            && self.config.is_some() >= (kafka && cql && is_open)
+    }
+
+    /// Writes the configuration of a Postrider on these servers, if both are there and let everybody in.
+    pub(super) fn write_config(&mut self) -> anyhow::Result<()> {
+        let (Some(kafka), Some(cql), None) = (&self.kafka, &self.cql, &self.cql_authority) else { return Ok(()) };
+        let folder = folder::fresh(&self.dir, "cluster", &self.file)?;
+        let blobs = folder::data(&folder);
+        let path = folder.join("postrider.toml");
+        let text = format!(
+            "backend = \"cluster\"\n\n[kafka]\nbrokers = {:?}\nreplication_factor = 1\n\n[scylla]\nnodes = [{cql:?}]\nreplication_factor = 1\n\n\
+             [blobs]\nurl = \"file://{}\"\n\n# Receivers on this machine.\n[egress]\nallow = [\"127.0.0.0/8\"]\n",
+            kafka.plaintext,
+            blobs.display().to_string().replace('%', "%25").replace(' ', "%20"),
+        );
+        fs::write(&path, text).with_context(|| format!("{} can't be written", path.display()))?;
+        self.config = Some(path);
+        Ok(())
+    }
+
     /// Where this is kept.
     pub(crate) fn file(&self) -> &Path {
         &self.file
@@ -111,6 +147,9 @@ impl fmt::Display for Servers {
         }
         if let Some(cql) = &self.cql {
             writeln!(out, "  cql    {cql}")?;
+        }
+        if let Some(config) = &self.config {
+            writeln!(out, "  a Postrider on both: --config {}", config.display())?;
         }
         Ok(())
     }

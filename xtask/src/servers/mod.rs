@@ -71,12 +71,19 @@ pub(crate) struct Up {
     /// The servers may be killed and started again with the command lines of the file. Tables are made more slowly then.
     #[arg(long)]
     mortal: bool,
+    /// The CQL server speaks TLS only and asks for a login: user and password are `cassandra`. Only with Java.
+    #[arg(long)]
+    secure: bool,
 }
 
 impl Up {
     /// All servers at their usual place.
     pub(crate) fn everything(with: Option<Engine>) -> Self {
-        Self { dir: None, file: None, only: None, with, mortal: false }
+        Self { dir: None, file: None, only: None, with, mortal: false, secure: false }
+    }
+
+    fn manner(&self) -> cassandra::Manner {
+        cassandra::Manner { mortal: self.mortal, secure: self.secure }
     }
 
     fn wants(&self, server: Server) -> bool {
@@ -105,8 +112,7 @@ pub(crate) fn up(options: &Up) -> anyhow::Result<(Servers, Outcome)> {
     let file = std::path::absolute(options.file.clone().unwrap_or_else(|| dir.join("servers.json")))?;
     let _lock = lock(&file)?;
     if let Some(servers) = Servers::read(&file)? {
-        let complete = servers.kafka.is_some() >= options.wants(Server::Kafka) && servers.cql.is_some() >= options.wants(Server::Cql);
-        if complete && answer(&servers).is_ok() {
+        if servers.are_what(options) && answer(&servers).is_ok() {
             return Ok((servers, Outcome::WereUp));
         }
         end(&servers)?;
@@ -117,6 +123,7 @@ pub(crate) fn up(options: &Up) -> anyhow::Result<(Servers, Outcome)> {
         Engine::Docker => start_containers(options, &mut servers)?,
         Engine::Jvm => start_processes(options, &mut servers, &usual.join("jars"))?,
     };
+    servers.write_config()?;
     let hosts = started.wait_until_ready()?;
     for (name, host) in hosts {
         match host {
@@ -159,7 +166,8 @@ fn answer(servers: &Servers) -> anyhow::Result<()> {
         probe::kafka(&kafka.plaintext).with_context(|| format!("Kafka at {} does not answer", kafka.plaintext))?;
     }
     if let Some(cql) = &servers.cql {
-        probe::cql(cql).with_context(|| format!("the CQL server at {cql} does not answer"))?;
+        let probe = if servers.cql_authority.is_some() { probe::anybody } else { probe::cql };
+        probe(cql).with_context(|| format!("the CQL server at {cql} does not answer"))?;
     }
     Ok(())
 }
@@ -176,9 +184,13 @@ fn start_processes(options: &Up, servers: &mut Servers, cache: &Path) -> anyhow:
     // The slower one first: both start side by side.
     if let Some(lib) = libs.1 {
         let (address, command) =
-            cassandra::prepare(folder::fresh(&servers.dir, "cassandra", servers.file())?, &java, &lib, options.mortal)?;
-        started.push(Running::process("cassandra", &command, address.clone(), probe::cql)?);
-        servers.cql = Some(address);
+            cassandra::prepare(folder::fresh(&servers.dir, "cassandra", servers.file())?, &java, &lib, options.manner())?;
+        let (probe, authority) = match options.secure {
+            true => (probe::anybody as fn(&str) -> _, Some(command.dir.join("ca.pem"))),
+            false => (probe::cql as fn(&str) -> _, None),
+        };
+        started.push(Running::process("cassandra", &command, address.clone(), probe)?);
+        (servers.cql, servers.cql_authority) = (Some(address), authority);
         servers.commands.insert("cassandra".to_owned(), command);
     }
     if let Some(lib) = libs.0 {
@@ -191,6 +203,9 @@ fn start_processes(options: &Up, servers: &mut Servers, cache: &Path) -> anyhow:
 }
 
 fn start_containers(options: &Up, servers: &mut Servers) -> anyhow::Result<Started> {
+    if options.secure {
+        bail!("--secure is for servers that Java runs: add --with jvm");
+    }
     let mut started = Started::default();
     if options.wants(Server::Cql) {
         let (address, name) = docker::start_scylla()?;
@@ -220,6 +235,9 @@ fn end(servers: &Servers) -> anyhow::Result<()> {
     }
     for command in servers.commands.values() {
         folder::delete_data(&command.dir)?;
+    }
+    if let Some(folder) = servers.config.as_deref().and_then(Path::parent) {
+        folder::delete_data(folder)?;
     }
     fs::remove_file(servers.file()).with_context(|| format!("{} can't be deleted", servers.file().display()))
 }

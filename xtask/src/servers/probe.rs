@@ -41,6 +41,11 @@ pub(super) fn cql(address: &str) -> io::Result<()> {
     }
 }
 
+/// Whether anybody at `address` (`IP:PORT`) takes connections: all that is asked of a server that speaks TLS only.
+pub(super) fn anybody(address: &str) -> io::Result<()> {
+    connect(address).map(drop)
+}
+
 fn connect(address: &str) -> io::Result<TcpStream> {
     let address: SocketAddr = address.parse().map_err(|_| io::Error::other(format!("{address:?} is not IP:PORT")))?;
     let stream = TcpStream::connect_timeout(&address, WAIT)?;

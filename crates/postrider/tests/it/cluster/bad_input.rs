@@ -2,7 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use postrider_test_servers::Certificates;
+use serde_json::json;
+
+use super::servers::{Server, Servers};
 use super::world::{Cluster, address, servers};
+use crate::receiver::Receiver;
+use crate::world::eventually;
+
+/// A password that nobody has.
+const WRONG: &str = "not the password";
 
 /// Runs `serve`, or `migrate`, which must fail in time with these words.
 async fn refused(cluster: &Cluster, args: &[&str], environment: &[(&str, &str)], words: &[&str]) {
@@ -17,6 +26,8 @@ async fn refused(cluster: &Cluster, args: &[&str], environment: &[(&str, &str)],
         assert!(errors.contains(word), "`{word}` is not in: {errors}");
     }
     assert!(took < Duration::from_secs(11), "it took {took:?}");
+    let secret = environment.iter().find(|(name, value)| name.ends_with("PASSWORD") && *value == WRONG);
+    assert!(secret.is_none() || !errors.contains(WRONG), "it shows a secret: {errors}");
 }
 
 #[tokio::test]
@@ -65,4 +76,44 @@ async fn wrong_credentials_are_told_from_servers_that_are_not_there() {
         .unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("sasl.username") && shown.contains("********") && !shown.contains("not the password"), "{shown}");
+}
+
+/// A CQL server that speaks TLS only: who trusts its authority and knows the password works with it; everyone else hears why not.
+#[tokio::test]
+async fn a_cql_server_that_asks_who_one_is_lets_in_those_it_knows() {
+    let own = Servers::start_secure_cql().await;
+    let (kafka, cql) = (address(&servers(), "kafka"), own.address(Server::Cql));
+    let cluster = Cluster::configured(&kafka, &cql, "", 4);
+    let (authority, stranger) = (own.cql_authority(), Certificates::new());
+    let user = ("POSTRIDER__SCYLLA__USERNAME", "cassandra");
+    let (password, ca) = (("POSTRIDER__SCYLLA__PASSWORD", "cassandra"), ("POSTRIDER__SCYLLA__CA", authority.as_str()));
+    let right = [user, password, ca];
+    // It makes its user some seconds after it begins to listen.
+    eventually("it is let in", async || {
+        let mut migrate = cluster.run(&["migrate", "--config", &cluster.config()], &right);
+        migrate.ended().await.success().then_some(())
+    })
+    .await;
+    let nobody = ("POSTRIDER__SCYLLA__USERNAME", "nobody");
+    refused(
+        &cluster,
+        &["serve"],
+        &[user, ("POSTRIDER__SCYLLA__PASSWORD", WRONG), ca],
+        &["refuses the login", "check the user and the password"],
+    )
+    .await;
+    refused(&cluster, &["serve"], &[nobody, password, ca], &["refuses the login", "check the user and the password"]).await;
+    refused(&cluster, &["serve"], &[user, password], &[&cql]).await;
+    let other = stranger.authority().display().to_string();
+    refused(&cluster, &["serve"], &[user, password, ("POSTRIDER__SCYLLA__CA", &other)], &[&cql, "certificate"]).await;
+    let mut settings = std::fs::read_to_string(cluster.config()).unwrap();
+    settings =
+        settings.replace("[scylla]\n", &format!("[scylla]\nusername = \"cassandra\"\npassword = \"cassandra\"\nca = {authority:?}\n"));
+    std::fs::write(cluster.config(), settings).unwrap();
+    let node = cluster.start("api,router,deliver").await;
+    let (api, receiver) = (node.api(), Receiver::answering(200).await);
+    api.register(&receiver, json!({})).await;
+    let event = api.send(json!({ "type": "a.b", "data": 1 })).await;
+    receiver.wait_for(1).await;
+    api.until_delivery_is(&event, "succeeded").await;
 }

@@ -50,12 +50,21 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Starts both, empty.
+    /// Starts both, empty; they may die.
     pub(crate) async fn start() -> Servers {
+        Servers::start_with(&["--mortal"]).await
+    }
+
+    /// Starts a CQL server that speaks TLS only and asks for a login.
+    pub(crate) async fn start_secure_cql() -> Servers {
+        Servers::start_with(&["--only", "cql", "--secure"]).await
+    }
+
+    async fn start_with(options: &[&str]) -> Servers {
         let xtask = servers()["xtask"].as_str().map(PathBuf::from).expect("the servers' file is an old one; run `cargo xtask test`");
         let mut started = Servers { dir: tempfile::tempdir().unwrap(), xtask, known: Value::Null, again: Vec::new() };
         let mut up = started.command("up");
-        up.arg("--dir").arg(started.dir.path()).args(["--with", "jvm", "--mortal"]);
+        up.arg("--dir").arg(started.dir.path()).args(["--with", "jvm"]).args(options);
         let status = tokio::process::Command::from(up).status().await.unwrap();
         assert!(status.success(), "servers of our own: {status}");
         started.known = serde_json::from_str(&fs::read_to_string(started.file()).unwrap()).unwrap();
@@ -70,6 +79,11 @@ impl Servers {
         let mut command = Command::new(&self.xtask);
         command.arg(task).arg("--file").arg(self.file()).stdin(Stdio::null()).stdout(Stdio::null());
         command
+    }
+
+    /// The file of the authority that vouches for the CQL server.
+    pub(crate) fn cql_authority(&self) -> String {
+        address(&self.known, "cql_ca")
     }
 
     pub(crate) fn address(&self, server: Server) -> String {
