@@ -5,7 +5,9 @@ use std::path::Path;
 fn main() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     for (path, content) in postrider_dashboards::files() {
-        std::fs::write(root.join(&path), content)?;
+        let file = root.join(&path);
+        std::fs::create_dir_all(file.parent().unwrap_or(&root))?;
+        std::fs::write(file, content)?;
         println!("{path}");
     }
     Ok(())

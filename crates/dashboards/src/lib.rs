@@ -1,4 +1,4 @@
-//! What operators look at and are woken by: dashboards for Grafana, recording rules and alerts for Prometheus.
+//! What operators look at and are woken by: dashboards for Grafana, and as plain pages for Prometheus alone; recording rules and alerts for Prometheus.
 //!
 //! All are made here, from [`postrider_metrics::names`], and written to `deploy/` by
 //! `cargo run -p postrider-dashboards --example write`: a metric that is renamed takes its panels and alerts along, and one that
@@ -11,6 +11,7 @@
 mod alert;
 mod alerts;
 mod boards;
+mod console;
 mod dashboard;
 mod objectives;
 mod panel;
@@ -27,10 +28,12 @@ pub use query::{Query, Series, Window};
 
 /// Every file that is made, by its path in the repository.
 pub fn files() -> Vec<(String, String)> {
-    let mut files: Vec<(String, String)> = dashboards()
+    let all = dashboards();
+    let mut files: Vec<(String, String)> = all
         .iter()
         .map(|dashboard| (format!("deploy/grafana/dashboards/{}.json", dashboard.name), format!("{:#}\n", dashboard.json())))
         .collect();
+    files.extend(all.iter().map(|one| (format!("deploy/prometheus/consoles/{}.html", one.name), one.console(&all))));
     files.push(("deploy/prometheus/rules.yml".to_owned(), rules::yaml(&recordings(), &alerts())));
     files
 }

@@ -34,7 +34,7 @@ impl Unit {
 
 /// How numbers are shown.
 #[derive(Clone, Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Lines,
     /// Areas on top of each other.
     Stack,
@@ -49,16 +49,16 @@ enum Kind {
 /// A panel.
 #[derive(Clone, Debug)]
 pub struct Panel {
-    title: &'static str,
+    pub(crate) title: &'static str,
     /// What it shows, and what is good.
-    says: &'static str,
-    kind: Kind,
-    unit: Unit,
+    pub(crate) says: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) unit: Unit,
     /// Of the 24 columns of a row.
     width: u32,
-    queries: Vec<(Query, &'static str)>,
+    pub(crate) queries: Vec<(Query, &'static str)>,
     /// From these values on, in ascending order, in these colours.
-    steps: Vec<(f64, &'static str)>,
+    pub(crate) steps: Vec<(f64, &'static str)>,
     is_logarithmic: bool,
 }
 

@@ -31,9 +31,11 @@ fn files_are_what_the_code_makes() {
         }
     }
     let made: BTreeSet<String> = files().into_iter().map(|(path, _)| path).collect();
-    for file in fs::read_dir(root().join("deploy/grafana/dashboards")).unwrap() {
-        let name = format!("deploy/grafana/dashboards/{}", file.unwrap().file_name().into_string().unwrap());
-        assert!(made.contains(&name), "nobody makes {name}");
+    for folder in ["deploy/grafana/dashboards", "deploy/prometheus/consoles"] {
+        for file in fs::read_dir(root().join(folder)).unwrap() {
+            let name = format!("{folder}/{}", file.unwrap().file_name().into_string().unwrap());
+            assert!(made.contains(&name), "nobody makes {name}");
+        }
     }
 }
 

@@ -87,6 +87,21 @@ pub(crate) async fn assert_everything_has_data(prometheus: &Prometheus, api: &Ap
     }
 }
 
+/// Prometheus makes the same dashboards by itself, and each number is there.
+async fn assert_consoles_have_data(prometheus: &Prometheus) {
+    for file in fs::read_dir(root().join("deploy/prometheus/consoles")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let page = prometheus.console(&name).await;
+        assert!(!page.contains("nothing yet") && !page.contains("<td>none</td>") && !page.contains("NaN"), "{name}: {page}");
+        let numbers = page.matches("<td class=").count() + page.matches("<td>").count();
+        assert!(numbers >= 10, "{name} has {numbers} numbers: {page}");
+    }
+    let page = prometheus.console("delivery.html").await;
+    let (_, objective) = page.split_once("<h3>Within 10 s</h3>").unwrap();
+    let (objective, _) = objective.split_once("</section>").unwrap();
+    assert!(objective.contains("<td class=\"green\">100%</td>"), "{objective}");
+}
+
 /// Whether a query is answered with numbers. Where nothing was counted a share is none, which a panel shows as nothing.
 fn has_data(series: &[Value]) -> bool {
     series.iter().any(|one| one["value"][1].as_str().is_some_and(|value| value != "NaN"))
@@ -99,6 +114,7 @@ async fn every_panel_and_alert_has_data_of_one_process() {
     let prometheus = Prometheus::scraping(&[admin]).await;
     let receivers = register(&server.api).await;
     assert_everything_has_data(&prometheus, &server.api, &receivers).await;
+    assert_consoles_have_data(&prometheus).await;
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
             .arg(format!("--web.listen-address={port}"))
+            .arg(format!("--web.console.templates={}", root().join("deploy/prometheus/consoles").display()))
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.path().join("log")).unwrap())
             .spawn()
@@ -68,6 +69,14 @@ impl Prometheus {
         let answer: Value = answer.json().await.unwrap();
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().unwrap().clone()
+    }
+
+    /// One of its consoles.
+    pub(crate) async fn console(&self, name: &str) -> String {
+        let answer = self.http.get(format!("{}/consoles/{name}", self.url)).send().await.unwrap();
+        let (status, page) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{name}: {page}");
+        page
     }
 
     /// What it says of each rule: its name, and whether it could be evaluated.
