@@ -8,6 +8,9 @@ const WINDOW: Millis = Millis::from_secs(30);
 const BUCKETS: usize = 6;
 /// Attempts within the window before it is judged at all.
 const MINIMUM: u32 = 10;
+/// Attempts that are remembered, about. Where there are more within the window only the newest count: an endpoint that was busy
+/// would otherwise be hammered for 20 s after its end, at the cost of all others.
+const MOST: u32 = 256;
 /// Share of failures that opens the breaker.
 const SHARE: f64 = 0.7;
 /// First wait before a probe; doubles with every trip in a row, up to the longest.
@@ -19,7 +22,7 @@ const PROBES: u32 = 2;
 /// Opens when too large a share of recent attempts failed; lets single probes through afterwards.
 ///
 /// A rate, not a count: one failure in a thousand never opens it, and a quiet endpoint needs [`MINIMUM`]
-/// attempts in the window before it is judged.
+/// attempts in the window before it is judged. Of a busy one the last [`MOST`] are, about.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     state: State,
@@ -191,10 +194,19 @@ impl Window {
         } else {
             bucket.1 += 1;
         }
+        let (good, bad) = self.sum();
+        if good + bad > MOST {
+            // What came before counts half as much from now on.
+            self.counts = self.counts.map(|(good, bad)| (good / 2, bad / 2));
+        }
+    }
+
+    fn sum(&self) -> (u32, u32) {
+        self.counts.iter().fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1))
     }
 
     fn is_bad(&self) -> bool {
-        let (good, bad) = self.counts.iter().fold((0, 0), |sum, c| (sum.0 + c.0, sum.1 + c.1));
+        let (good, bad) = self.sum();
         good + bad >= MINIMUM && f64::from(bad) >= SHARE * f64::from(good + bad)
     }
 }
@@ -226,6 +238,21 @@ mod tests {
         let mut breaker = Breaker::new();
         run(&mut breaker, (0..10_000).map(|i| i % 2 == 0), Time(0));
         assert!(breaker.is_closed(), "half of the attempts succeed");
+    }
+
+    #[test]
+    fn a_busy_endpoint_opens_after_some_hundred_failures_and_not_by_chance() {
+        let mut breaker = Breaker::new();
+        run(&mut breaker, (0..20_000).map(|_| true), Time(0));
+        run(&mut breaker, [false; 100], Time(1));
+        assert!(breaker.is_closed(), "a hundred of twenty thousand");
+        run(&mut breaker, [false; 200], Time(2));
+        assert!(!breaker.is_closed(), "nothing but failures for a while");
+        for seed in 0..20 {
+            let (mut breaker, mut rng) = (Breaker::new(), Rng::new(seed));
+            run(&mut breaker, (0..20_000).map(|_| rng.fraction() < 0.55), Time(0));
+            assert!(breaker.is_closed(), "it answers more than every second time");
+        }
     }
 
     #[test]
