@@ -90,6 +90,12 @@ async fn bad_jobs_are_refused_with_what_would_be_right() {
     let mut scheme = pairs(1);
     scheme["webhook_url"] = json!("ftp://a.example/");
     assert!(fields(EVALUATE, scheme).await[0].contains("webhook_url"));
+    let mut inside = pairs(1);
+    inside["webhook_url"] = json!("http://10.0.0.1/hook");
+    inside["webhooks"] = json!([{ "url": "http://[fd00::1]/", "events": ["job.completed"] }]);
+    let inside = fields(EVALUATE, inside).await;
+    assert!(inside.len() == 2 && inside.iter().all(|words| words.contains("private, local or reserved")), "{inside:?}");
+    assert!(inside[0].contains("webhook_url") && inside[1].contains("webhooks.0.url"), "{inside:?}");
     let many = format!(r#"{{"candidates":[{0}""],"references":[{0}""],"metrics":["bleu"]}}"#, r#""","#.repeat(999_999));
     let refused = world.request("POST", EVALUATE).header("content-type", "application/json").body(many).send().await.unwrap();
     let refused = ok(refused, 422).await;

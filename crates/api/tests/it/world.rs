@@ -71,7 +71,7 @@ impl World {
         let kinds = Kinds {
             speech: Err("install espeak-ng".to_owned()),
             bert: Bert::Missing,
-            guard: postrider_egress::Guard::default(),
+            guard: postrider_egress::Guard::new(egress.allow.clone()),
             outside: Vec::new(),
             upstream: Ok(()),
         };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postrider_egress::{Headers, Method, Target, check_url, wrong_call_headers};
+use postrider_egress::{Headers, Method, Target, wrong_call_headers};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -65,18 +65,7 @@ impl HttpInput {
     pub fn from_json(kinds: &Kinds, bytes: &[u8]) -> Result<HttpInput, Invalid> {
         let raw: Raw<'_> = Invalid::from_json(bytes)?;
         let mut problems = Vec::new();
-        let target = match check_url(&raw.url) {
-            Ok(target) if target.literal().is_some_and(|address| !kinds.guard.permits(address)) => {
-                let words = "leads to a private, local or reserved address; the operator can permit it with the setting [egress] allow";
-                problems.push(Problem::new("url", words));
-                None
-            }
-            Ok(target) => Some(target),
-            Err(error) => {
-                problems.push(Problem::new("url", error.to_string()));
-                None
-            }
-        };
+        let target = kinds.target(&raw.url).map_err(|words| problems.push(Problem::new("url", words))).ok();
         let (body, media_type) = read_body(raw.body, &mut problems);
         let method = match raw.method.as_deref() {
             None if body.is_empty() => Method::Get,

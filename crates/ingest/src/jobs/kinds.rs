@@ -5,7 +5,7 @@ use std::path::Path;
 use postrider_backend::log::Topic;
 use postrider_core::job::JobKind;
 use postrider_core::time::Millis;
-use postrider_egress::Guard;
+use postrider_egress::{Guard, Target, check_url};
 use postrider_speech::Espeak;
 
 /// Longest name of a kind, in bytes.
@@ -56,7 +56,7 @@ pub struct Kinds {
     pub speech: Result<Speech, String>,
     /// Whether a model is configured for the metric `bert_score`.
     pub bert: Bert,
-    /// For `http`: what may be called.
+    /// What may be called.
     pub guard: Guard,
     /// What workers outside do.
     pub outside: Vec<OutsideKind>,
@@ -88,6 +88,17 @@ pub enum Bert {
 }
 
 impl Kinds {
+    /// Reads a URL that is to be called for a job; or says why it can't be.
+    pub(super) fn target(&self, url: &str) -> Result<Target, String> {
+        let target = check_url(url).map_err(|error| error.to_string())?;
+        match target.literal().is_none_or(|address| self.guard.permits(address)) {
+            true => Ok(target),
+            false => {
+                Err("leads to a private, local or reserved address; the operator can permit it with the setting [egress] allow".to_owned())
+            }
+        }
+    }
+
     /// The kind of that name.
     pub fn named(&self, name: &str) -> Option<Kind> {
         let outside = || self.outside.iter().zip(0..).find(|(kind, _)| kind.name == name).map(|(_, index)| Kind::Outside(index));

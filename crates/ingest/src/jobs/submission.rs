@@ -247,8 +247,8 @@ fn finish(
         }
         Err(error) => return Err(error.into()),
     };
-    let callback = Callback { experiment, ..callback(&beside, &mut problems) };
-    let hooks = hooks(kind, &beside, &mut problems);
+    let callback = Callback { experiment, ..callback(kinds, &beside, &mut problems) };
+    let hooks = hooks((kinds, kind), &beside, &mut problems);
     let (secret, headers) = own(&beside, &mut problems);
     let priority = match beside.priority {
         None => MIDDLE,
@@ -265,7 +265,7 @@ fn finish(
     }
 }
 
-fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
+fn callback(kinds: &Kinds, beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
     let listed = beside.webhook_urls.iter().flat_map(|List(urls)| urls);
     let one = beside.webhook_url.iter().map(|url| ("webhook_url".to_owned(), url.as_ref()));
     let many = listed.enumerate().map(|(i, url)| (format!("webhook_urls.{i}"), url.as_str()));
@@ -275,8 +275,8 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
     }
     let mut urls: Vec<String> = Vec::new();
     for (field, url) in one.chain(many) {
-        if let Err(error) = postrider_egress::check_url(url) {
-            problems.push(Problem::new(field, error.to_string()));
+        if let Err(words) = kinds.target(url) {
+            problems.push(Problem::new(field, words));
         } else if !urls.iter().any(|known| known == url) {
             urls.push(url.to_owned());
         }
@@ -293,7 +293,7 @@ fn callback(beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Callback {
 }
 
 /// Who is told of what happens meanwhile.
-fn hooks(kind: Kind, beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Vec<NewHook> {
+fn hooks((kinds, kind): (&Kinds, Kind), beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Vec<NewHook> {
     let usual = match kind {
         Kind::BuiltIn(JobKind::Experiment) => Format::Experiment,
         Kind::BuiltIn(JobKind::Evaluate | JobKind::Tts | JobKind::Generate | JobKind::Batch | JobKind::Http) | Kind::Outside(_) => {
@@ -303,8 +303,8 @@ fn hooks(kind: Kind, beside: &Beside<'_>, problems: &mut Vec<Problem>) -> Vec<Ne
     let mut hooks = Vec::new();
     for (index, hook) in beside.webhooks.iter().flat_map(|List(hooks)| hooks).enumerate() {
         let mut wrong = |field: &str, words: String| problems.push(Problem::new(format!("webhooks.{index}.{field}"), words));
-        if let Err(error) = postrider_egress::check_url(&hook.url) {
-            wrong("url", error.to_string());
+        if let Err(words) = kinds.target(&hook.url) {
+            wrong("url", words);
         }
         let mut events = Vec::new();
         for (at, pattern) in hook.events.iter().flat_map(|List(events)| events).enumerate() {

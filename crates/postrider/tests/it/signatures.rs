@@ -1,5 +1,8 @@
 //! Receivers written with the published Standard Webhooks library, and with plain HMAC, accept what is sent.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use hmac::{Hmac, KeyInit, Mac};
 use postrider_core::secret::Secret;
 use postrider_core::sign::Signer;
@@ -16,8 +19,23 @@ fn library(secret: &str) -> Webhook {
     Webhook::new(secret).or_else(|_| Webhook::from_bytes(secret.as_bytes().to_vec())).unwrap()
 }
 
+/// As receivers in Python check the body, with nothing but what Python brings along.
+const PYTHON: &str = "
+import hashlib, hmac, sys
+signature = 'sha256=' + hmac.new(sys.argv[1].encode(), sys.stdin.buffer.read(), hashlib.sha256).hexdigest()
+sys.exit(0 if hmac.compare_digest(signature, sys.argv[2]) else 1)
+";
+
+fn python_accepts(body: &[u8], secret: &str, signature: &str) -> bool {
+    let mut python = Command::new("python3").args(["-c", PYTHON, secret, signature]).stdin(Stdio::piped()).spawn().unwrap();
+    python.stdin.take().unwrap().write_all(body).unwrap();
+    python.wait().unwrap().success()
+}
+
 #[track_caller]
 pub(crate) fn assert_accepted(got: &Got, secret: &str) {
+    assert!(python_accepts(&got.body, secret, got.header("x-webhook-signature")));
+    assert!(!python_accepts(&got.body, "another secret", got.header("x-webhook-signature")));
     library(secret).verify(&got.body, &got.headers).unwrap();
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(&got.body);

@@ -184,6 +184,8 @@ async fn tokens_that_two_workers_use_are_counted_together_and_exactly() {
     usage::used(&api, usage::LIMIT).await;
     let exceeded = usage::alarm(&wants, "usage.limit_exceeded").await.json();
     assert_eq!(exceeded["data"]["current_usage"], usage::LIMIT, "{exceeded}");
+    // Only then is it known to each of them what the other has used.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     usage::assert_all_is_used(&api, &upstream).await;
     usage::alarm(&wants, "usage.limit_exceeded").await;
 }
