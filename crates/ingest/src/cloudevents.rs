@@ -48,12 +48,13 @@ pub fn binary<'a>(attribute: impl Fn(&str) -> Option<&'a str>, data: &'a [u8]) -
     };
     check_version(&required("specversion")?)?;
     let data = if data.is_empty() { RawValue::NULL } else { Invalid::from_json(data)? };
+    let kind = required("type")?;
     checked(Submission {
         id: Some(required("id")?),
         source: Some(required("source")?),
         created_at: attribute("time").map(Cow::Borrowed),
         key: attribute("partitionkey").map(Cow::Borrowed),
-        ..Submission::new(required("type")?, data)
+        ..Submission::new(kind, data)
     })
 }
 

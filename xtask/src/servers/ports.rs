@@ -34,8 +34,12 @@ pub(super) fn free<const N: usize>() -> anyhow::Result<[u16; N]> {
 mod tests {
     #[test]
     fn free_ports_differ_and_can_be_bound() {
-        let ports: [u16; 8] = super::free().unwrap();
-        let listeners: Vec<_> = ports.iter().map(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).unwrap()).collect();
-        assert_eq!(listeners.len(), 8);
+        // Somebody else may take one in between, but hardly every time.
+        let are_free = || {
+            let ports: [u16; 8] = super::free().unwrap();
+            let listeners: Vec<_> = ports.iter().map(|port| std::net::TcpListener::bind(("127.0.0.1", *port))).collect();
+            listeners.iter().all(Result::is_ok)
+        };
+        assert!((0..5).any(|_| are_free()));
     }
 }
