@@ -5,6 +5,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::world::PATIENCE;
 
 /// The commands of each of a document's `console` blocks, continued lines joined.
 fn blocks(document: &str) -> Vec<Vec<String>> {
@@ -142,6 +145,13 @@ fn from_a_clone_to_a_dashboard(way: Way, adapted: impl Fn(String) -> String) {
             if command.contains("/postrider ") {
                 let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map(Result::unwrap);
                 assert!(lines.any(|line| line.starts_with("listening on http://127.0.0.1:")), "{command} does not listen");
+            } else {
+                // A person takes longer to type the next command than it takes to start.
+                let deadline = Instant::now() + PATIENCE;
+                while !shell(&format!("curl -sf http://127.0.0.1:{web}/-/ready")).output().unwrap().status.success() {
+                    assert!(Instant::now() < deadline, "{command} is not ready");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
             }
             background.0.push(child);
         } else {
