@@ -21,9 +21,29 @@ fn first(path: &str, embedded: &Value, cluster: &Value) -> Option<String> {
         (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
             one.iter().zip(other).enumerate().find_map(|(i, (one, other))| first(&format!("{path} › {i}"), one, other))
         }
+        (Value::Array(one), Value::Array(other)) => Some(format!(
+            "{path}: {} and {} items\n  embedded only: {:#}\n  cluster only: {:#}",
+            one.len(),
+            other.len(),
+            without(one, other),
+            without(other, one),
+        )),
         (one, other) if one == other => None,
         (one, other) => Some(format!("{path}\n  embedded: {one:#}\n  cluster:  {other:#}")),
     }
+}
+
+/// What is in `these` oftener than in `others`.
+fn without(these: &[Value], others: &[Value]) -> Value {
+    let mut others = others.to_vec();
+    let is_missing = |item: &&Value| match others.iter().position(|other| other == *item) {
+        Some(found) => {
+            others.swap_remove(found);
+            false
+        }
+        None => true,
+    };
+    these.iter().filter(is_missing).cloned().collect()
 }
 
 /// Stands for a member that one of the two does not have.
