@@ -1,4 +1,4 @@
-//! One file of audio from many: the program gives a whole WAV for each part of a text.
+//! One file of audio from many: whatever speaks gives a whole WAV for each part of a text.
 
 use std::fs::File;
 use std::io::{self, SeekFrom};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use crate::error::SpeechError;
 use crate::ogg::Ogg;
 use crate::sandbox::MAX_OUTPUT;
-use crate::wav::{HEADER, header, sample_rate};
+use crate::wav::{Beginning, HEADER, header};
 
 /// Most bytes of audio in one file, before Ogg makes them fewer: 2 GiB, 13 hours. Some readers take the lengths in a WAV for
 /// signed numbers of 32 bits.
@@ -27,8 +27,8 @@ pub enum Format {
     Ogg,
 }
 
-/// A file in the making.
-pub(crate) struct Audio {
+/// A file in the making, of parts that are each a WAV of 16 bit mono, all at one sample rate.
+pub struct Audio {
     sink: Sink,
     /// Of samples already written.
     bytes: u64,
@@ -40,24 +40,16 @@ enum Sink {
     Ogg(Ogg),
 }
 
-/// What one process gave.
+/// What was given of one part.
 pub(crate) struct Given {
-    header: Header,
+    beginning: Beginning,
     /// Of samples.
     bytes: u64,
 }
 
-enum Header {
-    /// Nothing was given at all, which is silence.
-    None,
-    Wav {
-        rate: u32,
-    },
-    Other,
-}
-
 impl Audio {
-    pub(crate) async fn begin(file: File, format: Format) -> Result<Audio, SpeechError> {
+    /// Begins a file of `format` in `file`, which is empty.
+    pub async fn begin(file: File, format: Format) -> Result<Audio, SpeechError> {
         let mut sink = match format {
             Format::Wav => Sink::Wav(tokio::fs::File::from_std(file)),
             Format::Ogg => Sink::Ogg(Ogg::begin(file, USUAL_RATE)),
@@ -68,30 +60,34 @@ impl Audio {
         Ok(Audio { sink, bytes: 0, rate: None })
     }
 
+    /// Joins a part to what is there. Errors: it can't be read, written or joined, or is too long; then so is the file.
+    pub async fn append(&mut self, part: impl AsyncRead + Unpin) -> Result<(), SpeechError> {
+        let given = self.copy(part).await?;
+        self.check(&given)
+    }
+
     /// Writes the samples as they come. Whether they can stay is for [`Audio::check`], once the program has ended well.
     pub(crate) async fn copy(&mut self, mut given: impl AsyncRead + Unpin) -> Result<Given, SpeechError> {
+        let beginning = Beginning::read(&mut given).await.map_err(SpeechError::Pipe)?;
         let mut block = Vec::with_capacity(BLOCK as usize);
-        (&mut given).take(HEADER as u64).read_to_end(&mut block).await.map_err(SpeechError::Pipe)?;
-        let header = match sample_rate(&block) {
-            Some(rate) => Header::Wav { rate },
-            None if block.is_empty() => Header::None,
-            None => Header::Other,
-        };
-        let mut bytes = 0;
+        let (mut read, mut bytes) = (0, 0);
         loop {
             block.clear();
             (&mut given).take(BLOCK).read_to_end(&mut block).await.map_err(SpeechError::Pipe)?;
             if block.is_empty() {
-                return Ok(Given { header, bytes });
+                return Ok(Given { beginning, bytes });
             }
-            bytes += block.len() as u64;
-            if bytes > MAX_OUTPUT {
+            read += block.len() as u64;
+            if read > MAX_OUTPUT {
                 return Err(SpeechError::Flood);
             }
-            if self.bytes + bytes > MAX_AUDIO {
-                return Err(SpeechError::TooLong);
-            }
-            if let Header::Wav { rate } = header {
+            if let Beginning::Wav { rate, bytes: all } = beginning {
+                // Behind the samples a file may have more, which is no sound.
+                block.truncate(usize::try_from(all - bytes).unwrap_or(usize::MAX));
+                bytes += block.len() as u64;
+                if self.bytes + bytes > MAX_AUDIO {
+                    return Err(SpeechError::TooLong);
+                }
                 self.sink.write(rate, &block).await.map_err(SpeechError::Write)?;
             }
         }
@@ -99,18 +95,18 @@ impl Audio {
 
     /// Counts what was copied.
     pub(crate) fn check(&mut self, given: &Given) -> Result<(), SpeechError> {
-        match given.header {
-            Header::None => Ok(()),
-            Header::Wav { rate } if *self.rate.get_or_insert(rate) == rate && given.bytes.is_multiple_of(2) => {
+        match given.beginning {
+            Beginning::Empty => Ok(()),
+            Beginning::Wav { rate, .. } if *self.rate.get_or_insert(rate) == rate && given.bytes.is_multiple_of(2) => {
                 self.bytes += given.bytes;
                 Ok(())
             }
-            Header::Wav { .. } | Header::Other => Err(SpeechError::NotAudio),
+            Beginning::Wav { .. } | Beginning::Other => Err(SpeechError::NotAudio),
         }
     }
 
     /// Completes the file.
-    pub(crate) async fn end(self) -> Result<(), SpeechError> {
+    pub async fn end(self) -> Result<(), SpeechError> {
         let bytes = u32::try_from(self.bytes).expect("MAX_AUDIO fits into 32 bits");
         let header = header(self.rate.unwrap_or(USUAL_RATE), bytes);
         self.sink.end(&header).await.map_err(SpeechError::Write)
@@ -155,8 +151,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let mut audio = Audio::begin(file.try_clone().unwrap(), Format::Wav).await?;
         for part in parts {
-            let given = audio.copy(&part[..]).await?;
-            audio.check(&given)?;
+            audio.append(&part[..]).await?;
         }
         audio.end().await?;
         let mut bytes = Vec::new();
@@ -169,6 +164,8 @@ mod tests {
         let parts = [wav(22_050, &[1, 2]), Vec::new(), wav(22_050, &[3, 4, 5, 6])];
         assert_eq!(joined(&parts).await.unwrap(), wav(22_050, &[1, 2, 3, 4, 5, 6]));
         assert_eq!(joined(&[]).await.unwrap(), wav(22_050, &[]));
+        let with_more = [wav(22_050, &[1, 2]), b"LIST\x04\0\0\0INFO".to_vec()].concat();
+        assert_eq!(joined(&[with_more, wav(22_050, &[3, 4])]).await.unwrap(), wav(22_050, &[1, 2, 3, 4]));
     }
 
     #[tokio::test]

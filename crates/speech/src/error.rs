@@ -44,17 +44,17 @@ pub enum SpeechError {
         /// The beginning of what it wrote to its standard error.
         complaint: String,
     },
-    /// The program gave far more audio for one part of the text than speech can have.
-    #[error("espeak-ng gave more than {} MiB for one part of the text and was ended", MAX_OUTPUT >> 20)]
+    /// There is far more audio of one part of the text than speech can have.
+    #[error("one part of the text gave more than {} MiB of audio", MAX_OUTPUT >> 20)]
     Flood,
-    /// The program gave something that is not the WAV that espeak-ng writes.
-    #[error("espeak-ng gave something other than 16 bit mono WAV of one sample rate")]
+    /// A part of the text gave something that the others can't be joined to.
+    #[error("a part of the text gave something other than 16 bit mono WAV of one sample rate")]
     NotAudio,
     /// The whole speech does not fit into one file.
     #[error("the speech takes more than {} MiB of audio; split the text, or speak it at a higher rate", MAX_AUDIO >> 20)]
     TooLong,
-    /// The pipe to or from the program broke.
-    #[error("the connection to espeak-ng broke: {0}")]
+    /// What was to be spoken can't be handed over, or what was spoken can't be read: the pipe to or from the program broke.
+    #[error("the audio of a part of the text can't be read: {0}")]
     Pipe(#[source] io::Error),
     /// The audio can't be written to where the caller wants it.
     #[error("the audio can't be written: {0}")]

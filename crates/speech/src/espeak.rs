@@ -14,6 +14,9 @@ use crate::sandbox::{self, Sandbox};
 use crate::sentences::parts;
 use crate::voice::Voices;
 
+/// Longest part of a text that one process speaks, in bytes: two or three minutes.
+pub(crate) const MAX_PART: usize = 2 << 10;
+
 /// The espeak-ng of this machine, its languages and voices.
 ///
 /// ```no_run
@@ -91,7 +94,7 @@ impl Espeak {
         let arguments = ["--stdin", "--stdout", "-b", "1", "-s", &rate, "-p", &pitch, "-v", &request.voice];
         let mut audio = Audio::begin(out, request.format).await?;
         let mut spoken = 0;
-        for part in parts(&request.text) {
+        for part in parts(&request.text, MAX_PART) {
             let mut running = self.sandbox.start(&arguments)?;
             let copied = audio.copy(running.stdout());
             let given = running.finish(harmless(part).as_bytes(), copied).await?;

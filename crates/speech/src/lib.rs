@@ -21,8 +21,9 @@ mod sentences;
 mod voice;
 mod wav;
 
-pub use audio::{Format, MAX_AUDIO};
+pub use audio::{Audio, Format, MAX_AUDIO};
 pub use error::SpeechError;
 pub use espeak::Espeak;
 pub use language::{Language, UnknownLanguage};
 pub use request::{BadField, BadRequest, MAX_TEXT, Order, Request};
+pub use sentences::parts;

@@ -2,9 +2,6 @@
 
 use unicode_segmentation::GraphemeCursor;
 
-/// Longest part, in bytes: two or three minutes of speech.
-pub(crate) const MAX_PART: usize = 2 << 10;
-
 /// How good a place for a cut is, best first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rank {
@@ -18,25 +15,25 @@ enum Rank {
     Word,
 }
 
-/// The parts of a text, each of 1 to [`MAX_PART`] bytes: as many sentences as fit, or what fits of a longer one. Together
-/// they are the text.
-pub(crate) fn parts(text: &str) -> impl Iterator<Item = &str> {
+/// The parts of a text, each of 1 to `max` bytes, which must be at least 64: as many sentences as fit, or what fits of a longer
+/// one. Together they are the text.
+pub fn parts(text: &str, max: usize) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
-        let (part, after) = rest.split_at(length_of_part(rest));
+        let (part, after) = rest.split_at(length_of_part(rest, max));
         rest = after;
         Some(part)
     })
 }
 
-fn length_of_part(text: &str) -> usize {
-    if text.len() <= MAX_PART {
+fn length_of_part(text: &str, max: usize) -> usize {
+    if text.len() <= max {
         return text.len();
     }
-    let end = text.floor_char_boundary(MAX_PART);
+    let end = text.floor_char_boundary(max);
     let mut last = [None; 4];
     let mut before = Before::default();
     for (at, next) in text[..end].char_indices().chain(text[end..].chars().next().map(|next| (end, next))) {
@@ -143,17 +140,18 @@ mod tests {
     use unicode_segmentation::UnicodeSegmentation;
 
     use super::*;
+    use crate::espeak::MAX_PART;
 
     /// The first part of a text that begins with `sentence` and is then too long by `filling`, repeated.
     fn first(sentence: &str, filling: &str) -> String {
         let text = sentence.to_owned() + &filling.repeat(MAX_PART / filling.len() + 1);
-        parts(&text).next().expect("a text that is not empty").to_owned()
+        parts(&text, MAX_PART).next().expect("a text that is not empty").to_owned()
     }
 
     #[test]
     fn a_short_text_is_one_part() {
-        assert_eq!(parts("").count(), 0);
-        assert_eq!(parts("One. Two.\n\nThree.").collect::<Vec<_>>(), ["One. Two.\n\nThree."]);
+        assert_eq!(parts("", MAX_PART).count(), 0);
+        assert_eq!(parts("One. Two.\n\nThree.", MAX_PART).collect::<Vec<_>>(), ["One. Two.\n\nThree."]);
     }
 
     #[test]
@@ -182,9 +180,9 @@ mod tests {
     #[test]
     fn as_many_sentences_as_fit_make_one_part() {
         let text = "So it is. ".repeat(1000);
-        let lengths: Vec<usize> = parts(&text).map(str::len).collect();
+        let lengths: Vec<usize> = parts(&text, MAX_PART).map(str::len).collect();
         assert_eq!(lengths[..4], [2040; 4]);
-        assert!(parts(&text).all(|part| part.ends_with(". ")));
+        assert!(parts(&text, MAX_PART).all(|part| part.ends_with(". ")));
     }
 
     #[test]
@@ -233,12 +231,12 @@ mod tests {
     proptest! {
         #[test]
         fn the_parts_are_the_text(text in text()) {
-            prop_assert_eq!(parts(&text).collect::<String>(), text);
+            prop_assert_eq!(parts(&text, MAX_PART).collect::<String>(), text);
         }
 
         #[test]
         fn no_part_is_empty_or_too_long(text in text()) {
-            prop_assert!(parts(&text).all(|part| (1..=MAX_PART).contains(&part.len())));
+            prop_assert!(parts(&text, MAX_PART).all(|part| (1..=MAX_PART).contains(&part.len())));
         }
 
         #[test]
@@ -246,7 +244,7 @@ mod tests {
             prop_assume!(text.graphemes(true).all(|grapheme| grapheme.len() <= MAX_PART));
             let starts: Vec<usize> = text.grapheme_indices(true).map(|(at, _)| at).collect();
             let mut at = 0;
-            for part in parts(&text) {
+            for part in parts(&text, MAX_PART) {
                 prop_assert!(starts.binary_search(&at).is_ok(), "at {}", at);
                 at += part.len();
             }

@@ -30,4 +30,4 @@ pub use outside::{Heard, News, Report};
 pub use submission::{JobSubmission, Refused};
 pub use submit::{CancelError, JobReceipt, Jobs};
 pub use tell::{INLINE_RESULT, Moved};
-pub use tts::TtsInput;
+pub use tts::{AudioFormat, MAX_PART, TtsInput, UpstreamSpeech};

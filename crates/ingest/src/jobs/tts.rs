@@ -12,6 +12,8 @@ const MAX_NAME: usize = 100;
 /// Words a minute that an upstream's speed of 1 stands for, and what may be asked for.
 const USUAL_RATE: u32 = 175;
 const RATES: std::ops::RangeInclusive<u32> = 80..=450;
+/// Longest text that an upstream is asked to speak at once, in bytes: OpenAI's takes 4,096 characters.
+pub const MAX_PART: usize = 4096;
 
 /// A text to be spoken.
 #[derive(Clone, Debug)]
@@ -23,8 +25,29 @@ pub enum TtsInput {
         /// What the file will be.
         media_type: &'static str,
     },
-    /// By the upstream: what its `/audio/speech` takes.
-    Upstream(Map<String, Value>),
+    /// By the upstream.
+    Upstream(UpstreamSpeech),
+}
+
+/// A text to be spoken by an upstream.
+#[derive(Clone, Debug)]
+pub struct UpstreamSpeech {
+    /// What is to be spoken.
+    pub text: String,
+    /// What the file is to be.
+    pub format: AudioFormat,
+    /// The rest of the request.
+    manner: Map<String, Value>,
+}
+
+impl UpstreamSpeech {
+    /// What `/audio/speech` takes, to have `part` of the text spoken as `response_format`.
+    pub fn request(&self, part: &str, response_format: &str) -> Map<String, Value> {
+        let mut request = self.manner.clone();
+        request.insert("input".to_owned(), json!(part));
+        request.insert("response_format".to_owned(), json!(response_format));
+        request
+    }
 }
 
 #[derive(Deserialize)]
@@ -39,18 +62,37 @@ struct Raw {
     #[serde(default)]
     pitch: Option<u32>,
     #[serde(default)]
-    format: RawFormat,
+    format: AudioFormat,
 }
 
-#[derive(Clone, Copy, Default, Deserialize)]
+/// What a file of audio is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum RawFormat {
+pub enum AudioFormat {
+    /// `audio/wav`
     #[default]
     Wav,
+    /// `audio/ogg`
     Ogg,
+    /// `audio/mpeg`
     Mp3,
+    /// `audio/flac`
     Flac,
+    /// `audio/aac`
     Aac,
+}
+
+impl AudioFormat {
+    /// As `/audio/speech` calls it.
+    pub fn response_format(self) -> &'static str {
+        match self {
+            AudioFormat::Wav => "wav",
+            AudioFormat::Ogg => "opus",
+            AudioFormat::Mp3 => "mp3",
+            AudioFormat::Flac => "flac",
+            AudioFormat::Aac => "aac",
+        }
+    }
 }
 
 impl TtsInput {
@@ -68,9 +110,9 @@ impl TtsInput {
 fn of_espeak(espeak: &Espeak, raw: Raw) -> Result<TtsInput, Invalid> {
     let Raw { text, language, voice, rate, pitch, format } = raw;
     let (format, media_type) = match format {
-        RawFormat::Wav => (Format::Wav, "audio/wav"),
-        RawFormat::Ogg => (Format::Ogg, "audio/ogg"),
-        RawFormat::Mp3 | RawFormat::Flac | RawFormat::Aac => {
+        AudioFormat::Wav => (Format::Wav, "audio/wav"),
+        AudioFormat::Ogg => (Format::Ogg, "audio/ogg"),
+        AudioFormat::Mp3 | AudioFormat::Flac | AudioFormat::Aac => {
             return Err(Invalid::Fields(vec![Problem::new("format", "must be `wav` or `ogg`: espeak-ng makes nothing else")]));
         }
     };
@@ -98,25 +140,21 @@ fn of_upstream(model: &str, usual: &str, raw: Raw) -> Result<TtsInput, Invalid> 
     if pitch.is_some() {
         problems.push(Problem::new("pitch", "is not possible here: the server has an upstream speak, which takes none"));
     }
+    if format == AudioFormat::Flac && text.len() > MAX_PART {
+        let words =
+            format!("can't be flac for a text of more than {MAX_PART} bytes, whose parts can't be joined; use wav, ogg, mp3 or aac");
+        problems.push(Problem::new("format", words));
+    }
     if !problems.is_empty() {
         return Err(Invalid::Fields(problems));
     }
-    let format = match format {
-        RawFormat::Wav => "wav",
-        RawFormat::Ogg => "opus",
-        RawFormat::Mp3 => "mp3",
-        RawFormat::Flac => "flac",
-        RawFormat::Aac => "aac",
-    };
-    let mut request = Map::new();
-    request.insert("model".to_owned(), json!(model));
-    request.insert("input".to_owned(), json!(text));
-    request.insert("voice".to_owned(), json!(voice.as_deref().unwrap_or(usual)));
-    request.insert("response_format".to_owned(), json!(format));
+    let mut manner = Map::new();
+    manner.insert("model".to_owned(), json!(model));
+    manner.insert("voice".to_owned(), json!(voice.as_deref().unwrap_or(usual)));
     if let Some(rate) = rate {
-        request.insert("speed".to_owned(), json!((f64::from(rate) / f64::from(USUAL_RATE) * 100.0).round() / 100.0));
+        manner.insert("speed".to_owned(), json!((f64::from(rate) / f64::from(USUAL_RATE) * 100.0).round() / 100.0));
     }
-    Ok(TtsInput::Upstream(request))
+    Ok(TtsInput::Upstream(UpstreamSpeech { text, format, manner }))
 }
 
 #[cfg(test)]
@@ -133,11 +171,15 @@ mod tests {
     #[test]
     fn an_upstream_gets_what_it_understands() {
         let job = json!({ "text": "Akkam", "language": "om", "rate": 350, "format": "ogg" });
-        let Ok(TtsInput::Upstream(request)) = read(&job) else { panic!("it was refused") };
+        let Ok(TtsInput::Upstream(speech)) = read(&job) else { panic!("it was refused") };
+        let request = speech.request(&speech.text, speech.format.response_format());
         let expected = json!({ "model": "tts-1", "input": "Akkam", "voice": "alloy", "response_format": "opus", "speed": 2.0 });
         assert_eq!(Value::Object(request), expected);
         let wrong = read(&json!({ "text": " ", "language": "", "voice": "", "rate": 7, "pitch": 50 }));
         let Err(Invalid::Fields(problems)) = wrong else { panic!("it was taken") };
         assert_eq!(problems.into_iter().map(|p| p.field).collect::<Vec<_>>(), ["text", "language", "voice", "rate", "pitch"]);
+        let long = |format: &str| read(&json!({ "text": "a".repeat(MAX_PART + 1), "language": "om", "format": format }));
+        assert!(matches!(long("flac"), Err(Invalid::Fields(problems)) if problems[0].field == "format"));
+        assert!(long("mp3").is_ok());
     }
 }

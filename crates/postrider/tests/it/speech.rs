@@ -1,5 +1,7 @@
 //! Jobs of the kind `tts`, with the real espeak-ng.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use postrider_test_servers::{FakeUpstream, Reply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ use crate::signatures::assert_accepted;
 use crate::world::{Api, Home, Server, eventually};
 
 const SPEAK: &str = "/v1/tts/async";
+const BY_UPSTREAM: &str = "[tts]\nengine = \"openai\"\nmodel = \"tts-1\"";
 pub(crate) const OROMO: &str = "Akkam jirta? Ani nagaan jira. Kun sagalee kompiitaraa ti. ";
 
 pub(crate) async fn speak(api: &Api, job: Value) -> String {
@@ -130,7 +133,7 @@ async fn an_upstream_speaks_where_it_is_configured_and_only_audio_is_taken() {
         _ => Reply::File("audio/mpeg", vec![7; 300_000]),
     })
     .await;
-    let server = generate::server(&upstream, "[tts]\nengine = \"openai\"\nmodel = \"tts-1\"").await;
+    let server = generate::server(&upstream, BY_UPSTREAM).await;
     let receiver = Receiver::answering(200).await;
     let job = json!({ "text": OROMO, "language": "om", "voice": "nova", "format": "mp3", "webhook_url": receiver.url() });
     let id = speak(&server.api, job).await;
@@ -143,4 +146,93 @@ async fn an_upstream_speaks_where_it_is_configured_and_only_audio_is_taken() {
     let id = speak(&server.api, json!({ "text": "text", "language": "om", "webhook_url": receiver.url() })).await;
     let body = eventually("the call", async || calls(&receiver).remove(&id)).await[0].json();
     assert_eq!((&body["status"], &body["error"]["code"]), (&json!("failed"), &json!("upstream_malformed")));
+}
+
+/// A part of a long text as an upstream may give it: here the text itself, as samples behind a header with more in it.
+fn samples(text: &str) -> Vec<u8> {
+    let samples: Vec<u8> = text.bytes().flat_map(|byte| [byte, 0]).collect();
+    let format = [&[16, 0, 0, 0, 1, 0, 1, 0], &24_000_u32.to_le_bytes()[..], &48_000_u32.to_le_bytes(), &[2, 0, 16, 0]].concat();
+    let data = [&u32::MAX.to_le_bytes()[..], &samples].concat();
+    [b"RIFF\xff\xff\xff\xffWAVEfmt ".to_vec(), format, b"LIST\x04\0\0\0INFOdata".to_vec(), data].concat()
+}
+
+/// Speaks part by part, as was asked; what is `held` is not answered at first.
+async fn speaking(held: &'static str) -> FakeUpstream {
+    let was_held = AtomicBool::new(held.is_empty());
+    FakeUpstream::start(move |asked| {
+        let text = asked.body["input"].as_str().unwrap();
+        assert!(text.len() <= 4096, "OpenAI takes 4,096 characters");
+        if text.contains(held) && !was_held.swap(true, Ordering::Relaxed) {
+            return Reply::Hang;
+        }
+        match asked.body["response_format"].as_str() {
+            Some("wav") => Reply::File("audio/wav", samples(text)),
+            Some("aac") => Reply::File("audio/wav", samples(text)), // has no other
+            _ => Reply::File("audio/mpeg", text.as_bytes().to_vec()),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_upstream_speaks_a_long_text_in_parts_that_make_one_file() {
+    let text = OROMO.repeat(400);
+    let upstream = speaking("").await;
+    let server = generate::server(&upstream, BY_UPSTREAM).await;
+    let receiver = Receiver::answering(200).await;
+    let spoken = async |format: &str| {
+        let id = speak(&server.api, json!({ "text": text, "language": "om", "format": format, "webhook_url": receiver.url() })).await;
+        eventually("the call", async || calls(&receiver).remove(&id)).await[0].json()
+    };
+    let file = async |format: &str| fetched(&server.api, spoken(format).await["audio_url"].as_str().unwrap()).await;
+
+    let (media_type, wav) = file("wav").await;
+    assert_eq!((media_type.as_str(), seconds(&wav)), ("audio/wav", text.len() as f64 / 24_000.0));
+    assert_eq!(wav[44..].iter().step_by(2).copied().collect::<Vec<u8>>(), text.as_bytes(), "the parts in their order");
+    assert!(upstream.count() >= text.len() / 4096);
+    assert_eq!(file("mp3").await, ("audio/mpeg".to_owned(), text.clone().into_bytes()));
+    let (media_type, ogg) = file("ogg").await;
+    assert_eq!((media_type.as_str(), &ogg[..4]), ("audio/ogg", &b"OggS"[..]));
+
+    let failed = spoken("aac").await;
+    assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!("upstream_malformed")));
+    assert!(failed["error"]["message"].as_str().unwrap().contains("`audio/wav` where aac was asked for"), "{failed}");
+    let job = json!({ "text": text, "language": "om", "format": "flac" });
+    let (status, answer) = server.api.ask(Method::POST, SPEAK, job).await;
+    assert_eq!((status, &answer["errors"][0]["field"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("format")));
+}
+
+#[tokio::test]
+async fn a_speech_that_is_canceled_is_told_so_and_has_no_file() {
+    let server = Server::at(Home::new(SETTINGS)).await;
+    let receiver = Receiver::answering(200).await;
+    let id = speak(&server.api, json!({ "text": OROMO.repeat(2000), "language": "om", "webhook_url": receiver.url() })).await;
+    let path = format!("/v1/jobs/{id}");
+    eventually("it is in the middle", async || (server.api.get(&path).await["progress"].as_f64()? > 0.0).then_some(())).await;
+    let (status, body) = server.api.ask(Method::DELETE, &path, Value::Null).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("canceled")));
+    let body = receiver.wait_for(1).await[0].json();
+    assert_eq!((&body["job_id"], &body["status"], &body["audio_url"]), (&json!(id), &json!("canceled"), &Value::Null));
+    let download = server.api.request(Method::GET, &format!("/v1/download/{id}")).send().await.unwrap();
+    assert_eq!(download.status(), StatusCode::CONFLICT, "it made no file");
+    // What waits behind it has its turn.
+    let next = speak(&server.api, json!({ "text": "Akkam", "language": "om", "webhook_url": receiver.url() })).await;
+    assert_eq!(eventually("the call", async || calls(&receiver).remove(&next)).await[0].json()["status"], "completed");
+}
+
+#[tokio::test]
+async fn a_long_speech_of_an_upstream_tells_how_far_it_is_and_survives_a_kill() {
+    let text = format!("{} The end.", OROMO.repeat(400));
+    let upstream = speaking("The end.").await;
+    let mut server = generate::server(&upstream, BY_UPSTREAM).await;
+    let receiver = Receiver::answering(200).await;
+    let id = speak(&server.api, json!({ "text": text, "language": "om", "webhook_url": receiver.url() })).await;
+    let path = format!("/v1/jobs/{id}");
+    let far = async || (server.api.get(&path).await["progress"].as_f64()? > 0.7).then_some(());
+    eventually("all but the last part is spoken", far).await;
+    server.process.kill();
+    server.restart().await;
+    let body = receiver.wait_for(1).await[0].json();
+    assert_eq!((&body["job_id"], &body["status"]), (&json!(id), &json!("completed")));
+    assert_eq!(seconds(&fetched(&server.api, body["audio_url"].as_str().unwrap()).await.1), text.len() as f64 / 24_000.0);
 }
