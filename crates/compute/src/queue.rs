@@ -26,6 +26,8 @@ pub(crate) struct Waiting {
     pub(crate) input: Input,
     /// The trace of the request that brought it.
     pub(crate) trace: KeptTrace,
+    /// Whether another worker had it when it was last looked at, so that it waits for that one's end and not for its own beginning.
+    pub(crate) is_elsewhere: bool,
 }
 
 /// Where a job's input is.
@@ -96,8 +98,9 @@ impl Queue {
         self.0.peek().is_some_and(|entry| wanted(&entry.0)).then(|| self.0.pop())?.map(|entry| entry.0)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// How many wait to be begun.
+    pub(crate) fn to_begin(&self) -> usize {
+        self.0.iter().filter(|entry| !entry.0.is_elsewhere).count()
     }
 
     /// Forgets the jobs of a partition that is no longer this worker's; says how much memory they took.
@@ -131,8 +134,10 @@ mod tests {
                 priority,
                 input: Input::Blob(String::new()),
                 trace: TraceParent::of_job(Uid(1)).into(),
+                is_elsewhere: n > 2,
             });
         }
+        assert_eq!(queue.to_begin(), 3);
         let order: Vec<u64> = std::iter::from_fn(|| queue.pop_if(|_| true)).map(|waiting| waiting.offset.0).collect();
         assert_eq!(order, [4, 1, 2, 0, 3]);
     }

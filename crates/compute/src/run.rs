@@ -73,7 +73,8 @@ pub(crate) async fn run(shop: &Shop, waiting: Waiting, release: &CancellationTok
             Fate::Done
         }
         Next::Dropped => Fate::Done,
-        Next::Later(wait) => Fate::Later(wait, Box::new(waiting)),
+        Next::Later(wait) => Fate::Later(wait, Box::new(Waiting { is_elsewhere: false, ..waiting })),
+        Next::Elsewhere(wait) => Fate::Later(wait, Box::new(Waiting { is_elsewhere: true, ..waiting })),
         Next::Released => Fate::Released,
     }
 }
@@ -83,7 +84,10 @@ pub(crate) enum Next {
     Done,
     /// There is no such job; its input may be another attempt's to submit it.
     Dropped,
+    /// It can't be begun yet; it is looked at again after this time.
     Later(Duration),
+    /// Another worker has it; it is looked at again after this time.
+    Elsewhere(Duration),
     Released,
 }
 
@@ -109,7 +113,7 @@ impl One<'_> {
             let now = clock::now();
             match job.begin(shop.worker, now, lease(shop)) {
                 Begin::Over => return Err(self.over(&job).await?),
-                Begin::Wait(until) => return Err(Next::Later(until.since(now).max(LEAST_WAIT).into())),
+                Begin::Wait(until) => return Err(Next::Elsewhere(until.since(now).max(LEAST_WAIT).into())),
                 Begin::GiveUp(job) => {
                     if self.swap(&job).await? {
                         self.tell(&job).await?;
@@ -247,7 +251,7 @@ impl One<'_> {
     /// The job is no longer this worker's: its record is finished where the job has ended, and told of.
     async fn lost(&self) -> Result<Next, Next> {
         match self.find().await? {
-            Some(job) if !job.is_over() => Ok(Next::Later(LEAST_WAIT.into())),
+            Some(job) if !job.is_over() => Ok(Next::Elsewhere(LEAST_WAIT.into())),
             Some(job) => self.over(&job).await,
             None => Ok(Next::Done),
         }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use postrider_core::job::State;
 use postrider_ingest::clock;
 use postrider_ingest::jobs::OutsideKind;
 
@@ -15,15 +16,17 @@ impl One<'_> {
     /// Looks at the job once.
     pub(crate) async fn watch(&self, kind: &OutsideKind) -> Next {
         let (jobs, waiting) = (&self.shop.jobs, self.waiting);
-        if let Err(next) = self.row().await {
-            return next;
-        }
+        let is_begun = match self.row().await {
+            Ok(job) => !matches!(job.state, State::Pending { .. }),
+            Err(next) => return next,
+        };
         match jobs.watch(&waiting.tenant, waiting.job, kind).await {
             Ok(None) => Next::Done,
             Ok(Some(until)) => {
                 let now = clock::now();
                 let look = Duration::from(now.since(waiting.job.0.time())) / 8;
-                Next::Later(look.clamp(*LOOK.start(), *LOOK.end()).min(Duration::from(until.since(now)).max(*LOOK.start())))
+                let wait = look.clamp(*LOOK.start(), *LOOK.end()).min(Duration::from(until.since(now)).max(*LOOK.start()));
+                if is_begun { Next::Elsewhere(wait) } else { Next::Later(wait) }
             }
             Err(error) => {
                 tracing::warn!(%error, job = %waiting.job, "a job can't be watched; trying again");

@@ -167,6 +167,8 @@ struct Worker {
     taken: usize,
     /// Jobs that can't be begun yet.
     parked: FuturesUnordered<LocalBoxFuture<'static, Waiting>>,
+    /// How many of them another worker has.
+    elsewhere: usize,
     /// How many wait, for operators.
     waiting: Gauge,
     /// When that was last looked at.
@@ -190,6 +192,7 @@ impl Worker {
             running: FuturesUnordered::new(),
             taken: 0,
             parked: FuturesUnordered::new(),
+            elsewhere: 0,
             waiting,
             measured: Instant::now(),
         })
@@ -201,7 +204,10 @@ impl Worker {
             () = stop.cancelled() => return Ok(()),
             () = sleep_until(self.measured + MEASURE) => {}
             Some(ended) = self.running.next() => self.ended(ended)?,
-            Some(waiting) = self.parked.next() => self.queue.push(waiting),
+            Some(waiting) = self.parked.next() => {
+                self.elsewhere -= usize::from(waiting.is_elsewhere);
+                self.queue.push(waiting);
+            }
             consumed = self.consumer.next() => match consumed? {
                 Consumed::Records(records) => {
                     for record in records {
@@ -219,12 +225,12 @@ impl Worker {
         Ok(())
     }
 
-    /// Says how many jobs wait. Also where no job ends or comes: those that are not read wait, too.
+    /// Says how many jobs wait to be begun. Also where no job ends or comes: those that are not read wait, too.
     fn measure(&mut self) {
         if self.measured.elapsed() >= MEASURE {
             self.measured = Instant::now();
             let unread = self.log.unread(self.shop.kind.topic());
-            self.waiting.set((self.queue.len() + self.parked.len()) as f64 + unread as f64);
+            self.waiting.set((self.queue.to_begin() + self.parked.len() - self.elsewhere) as f64 + unread as f64);
         }
     }
 
@@ -262,6 +268,7 @@ impl Worker {
             priority: envelope.priority,
             input,
             trace: envelope.trace.kept(),
+            is_elsewhere: false,
         };
         self.bytes += waiting.bytes();
         self.queue.push(waiting);
@@ -325,6 +332,7 @@ impl Worker {
             }
             Fate::Later(wait, waiting) => {
                 self.bytes += waiting.bytes();
+                self.elsewhere += usize::from(waiting.is_elsewhere);
                 let at = Instant::now() + wait;
                 self.parked.push(Box::pin(async move {
                     sleep_until(at).await;

@@ -31,7 +31,7 @@ list! {
     JOB_STATUS = "job_status_total": Shape::Counter, ["kind": "kinds of jobs", "status": "pending, processing, completed, failed, canceled"],
         "Jobs that came to have a status.";
     JOB_QUEUE = "job_queue_length": Shape::Gauge, ["kind": "kinds of jobs"],
-        "Jobs that wait to be begun, of the partitions that this process reads; as of a second ago.";
+        "Jobs that wait to be begun, of the partitions that this process reads; as of a second ago, for kinds that workers outside do up to ten.";
 
     EVENTS = "postrider_events_ingested_total": Shape::Counter, ["source": "api, kafka, job, postrider"],
         "Events that were made durable, or read from a topic that others write to.";

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::jobs::calls;
+use crate::metrics::scrape;
 use crate::receiver::Receiver;
 use crate::world::{Api, Home, Process, Server, answer, eventually};
 
@@ -211,4 +212,30 @@ async fn what_can_not_be_called_is_refused_and_what_leads_inside_is_not_reached(
     let failed = async || Some(api.get(&path).await).filter(|shown| shown["status"] == "failed");
     assert_eq!(eventually("the job has failed", failed).await["error"]["code"], "forbidden_address");
     assert!(web.got().is_empty(), "it was reached");
+}
+
+#[tokio::test]
+async fn jobs_that_wait_are_counted_and_one_that_is_canceled_makes_room() {
+    let settings = "[http]\nconcurrency = 1\n[jobs]\nlease_seconds = 3\n[server]\nadmin_listen = \"127.0.0.1:0\"\n";
+    let server = Server::at(Home::new(settings)).await;
+    let (admin, receiver) = (server.admin().await, Receiver::answering(200).await);
+    let web = Web::answering(["hang", OK]).await;
+    let hanging = submit(&server.api, json!({ "url": web.url() }), &receiver).await;
+    eventually("the first call is made", async || (!web.got().is_empty()).then_some(())).await;
+    for _ in 0..3 {
+        submit(&server.api, json!({ "url": web.url() }), &receiver).await;
+    }
+    let waiting = async |count: f64| {
+        let shown = async || (scrape(&admin).await["job_queue_length{kind=\"http\"}"] == count).then_some(());
+        eventually(&format!("{count} jobs wait"), shown).await;
+    };
+    waiting(3.0).await;
+    assert_eq!(web.got().len(), 1, "one at a time");
+    let (status, body) = server.api.ask(Method::DELETE, &format!("/v1/jobs/{hanging}"), Value::Null).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("canceled")));
+    assert_eq!(call(&receiver, &hanging).await["status"], "canceled");
+    receiver.wait_for(4).await;
+    waiting(0.0).await;
+    let told: Vec<Value> = receiver.got().iter().map(|got| got.json()["status"].clone()).collect();
+    assert_eq!(told.iter().filter(|status| *status == "completed").count(), 3, "{told:?}");
 }

@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use super::foreign::{consume, produce};
 use super::world::{Cluster, address, servers};
 use crate::jobs::calls;
+use crate::metrics::scrape;
 use crate::receiver::Receiver;
 use crate::signatures::assert_accepted;
 use crate::world::{Api, answer, eventually, python};
@@ -143,4 +144,33 @@ async fn what_workers_should_not_say_changes_nothing() {
     for (job, status) in [(&done, "completed"), (&canceled, "canceled"), (&silent, "failed"), (&built_in, "completed")] {
         assert_eq!(api.get(&format!("/v1/jobs/{job}")).await["status"], status);
     }
+}
+
+#[tokio::test]
+async fn jobs_that_wait_for_a_worker_outside_are_counted_and_those_it_has_are_not() {
+    let (servers, cluster) = (servers(), Cluster::new(KINDS, 2).await);
+    let kafka = address(&servers, "kafka");
+    let node = cluster.start("api,router,deliver,compute").await;
+    let (api, receiver) = (node.api(), Receiver::answering(200).await);
+    let mut jobs = Vec::new();
+    for n in 0..3 {
+        jobs.push(submit(&api, "wordcount", json!({ "text": n.to_string() }), &receiver).await);
+    }
+    let waiting = async |count: f64| {
+        let shown = async || (scrape(&node.admin.to_string()).await["job_queue_length{kind=\"wordcount\"}"] == count).then_some(());
+        eventually(&format!("{count} jobs wait"), shown).await;
+    };
+    let say = async |lines: &[Value]| {
+        let lines: Vec<String> = lines.iter().map(|line| format!("x:y\t{}\t{line}", line["job_id"].as_str().unwrap())).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        produce(&servers, &kafka, &format!("{}.job-results", cluster.name), &lines).await;
+    };
+    waiting(3.0).await;
+    say(&[json!({ "job_id": jobs[0], "status": "processing" }), json!({ "job_id": jobs[1], "status": "processing" })]).await;
+    waiting(1.0).await;
+    say(&jobs.iter().map(|job| json!({ "job_id": job, "status": "completed" })).collect::<Vec<_>>()).await;
+    for job in &jobs {
+        assert_eq!(call(&receiver, job).await["status"], "completed");
+    }
+    waiting(0.0).await;
 }
