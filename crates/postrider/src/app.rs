@@ -46,8 +46,6 @@ const JOB_BATCH: usize = 1 << 20;
 const LOOKS: usize = 32;
 /// How much less important than everything else computing is (nice(2)).
 const COMPUTE_NICE: i32 = 10;
-/// A batch that goes on for longer than its day, and the time to write its files, has failed.
-const BATCH_LIMIT: Duration = Duration::from_secs(26 * 3600);
 /// Threads of one worker for reads that may touch the disk.
 const READERS: usize = 8;
 
@@ -466,9 +464,8 @@ fn compute_options(config: &Config, kind: Kind, drain: Duration) -> ComputeOptio
         concurrency,
         threads: if threads == 0 { cores } else { threads },
         timeout: match kind {
-            // A batch has a day, and ends in good order when it is over.
-            Kind::BuiltIn(JobKind::Batch) => BATCH_LIMIT,
-            Kind::BuiltIn(_) | Kind::Outside(_) => Duration::from_secs(config.jobs.timeout_seconds),
+            Kind::BuiltIn(kind) => config.jobs.timeout(kind),
+            Kind::Outside(_) => Duration::from_secs(config.jobs.timeout_seconds),
         },
         lease: Duration::from_secs(config.jobs.lease_seconds),
         drain,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use ipnet::IpNet;
+use postrider_core::job::JobKind;
 use postrider_core::pattern::check_type;
 use postrider_core::secret::Secret;
 use postrider_core::time::Millis;
@@ -27,6 +29,10 @@ use crate::failure::Failure;
 /// Every key with its default and what it means.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
 
+/// A batch that goes on for longer than its day, and the time to write its files, has failed.
+const BATCH_LIMIT: Duration = Duration::from_secs(26 * 3600);
+/// How long a job may run, in seconds.
+const TIMEOUTS: RangeInclusive<u64> = 1..=86_400;
 /// What the names of librdkafka's properties have in them whose values nobody is to see.
 const SECRET_PROPERTIES: [&str; 7] = ["password", "passphrase", "secret", "ssl.key", "private.key", "oauthbearer.config", "jaas"];
 /// What is text, however much like a number it looks in the environment.
@@ -41,7 +47,7 @@ const TEXTS: [&str; 8] = [
     "blobs.secret_access_key",
 ];
 /// The tables whose keys are not ours to name.
-const FREE: [&str; 2] = ["kafka.properties.", "otlp.headers."];
+const FREE: [&str; 3] = ["jobs.timeouts.", "kafka.properties.", "otlp.headers."];
 /// Most kinds of jobs that workers outside do.
 const MAX_OUTSIDE: usize = 32;
 const KEY_VARIABLE: &str = "POSTRIDER_API_KEY";
@@ -239,6 +245,7 @@ pub(crate) struct Jobs {
     pub(crate) timeout_seconds: u64,
     pub(crate) lease_seconds: u64,
     pub(crate) outside: Vec<Outside>,
+    pub(crate) timeouts: BTreeMap<String, u64>,
 }
 
 /// One of `[[jobs.outside]]`
@@ -250,6 +257,15 @@ pub(crate) struct Outside {
 }
 
 impl Jobs {
+    /// How long a job of a kind may run.
+    pub(crate) fn timeout(&self, kind: JobKind) -> Duration {
+        match kind {
+            // It has a day, and ends in good order when it is over.
+            JobKind::Batch => BATCH_LIMIT,
+            _other => Duration::from_secs(self.timeouts.get(kind.name()).copied().unwrap_or(self.timeout_seconds)),
+        }
+    }
+
     /// What workers outside do.
     pub(crate) fn kinds_outside(&self) -> Vec<OutsideKind> {
         let kind =
@@ -463,7 +479,8 @@ impl Config {
             _ if !(1..=3650).contains(&self.data.retention_days) => wrong("data.retention_days", "must lie between 1 and 3650"),
             _ if !(1..=3650).contains(&self.jobs.retention_days) => wrong("jobs.retention_days", "must lie between 1 and 3650"),
             _ if self.jobs.per_second == 0 => wrong("jobs.per_second", "must be at least 1"),
-            _ if !(1..=86_400).contains(&self.jobs.timeout_seconds) => wrong("jobs.timeout_seconds", "must lie between 1 and 86400"),
+            _ if !TIMEOUTS.contains(&self.jobs.timeout_seconds) => wrong("jobs.timeout_seconds", "must lie between 1 and 86400"),
+            _ if let Some(words) = self.wrong_timeout() => wrong("jobs.timeouts", &words),
             _ if !(3..=3600).contains(&self.jobs.lease_seconds) => wrong("jobs.lease_seconds", "must lie between 3 and 3600"),
             _ if !(1..=1024).contains(&self.evaluate.concurrency) => wrong("evaluate.concurrency", "must lie between 1 and 1024"),
             _ if self.tts.program.as_os_str().is_empty() => wrong("tts.program", "must name a program, such as espeak-ng"),
@@ -611,6 +628,18 @@ impl Config {
         }
     }
 
+    /// What is wrong with the times of single kinds, if anything.
+    fn wrong_timeout(&self) -> Option<String> {
+        self.jobs.timeouts.iter().find_map(|(kind, seconds)| match JobKind::named(kind) {
+            Some(JobKind::Batch) => Some("can't name batch, which always has a day".to_owned()),
+            Some(_) => (!TIMEOUTS.contains(seconds)).then(|| format!("must lie between 1 and 86400, and `{kind}` does not")),
+            None => {
+                let known = JobKind::ALL.into_iter().filter(|kind| *kind != JobKind::Batch).map(JobKind::name).collect::<Vec<_>>();
+                Some(format!("names `{kind}`; it can name {} (a kind of jobs.outside has a time in its own table)", known.join(", ")))
+            }
+        })
+    }
+
     /// What is wrong with the kinds that workers outside do, if anything.
     fn wrong_outside(&self) -> Option<String> {
         let outside = &self.jobs.outside;
@@ -621,7 +650,7 @@ impl Config {
             let words = match wrong_kind(kind) {
                 Some(words) => words,
                 None if outside[..index].iter().any(|other| other.kind == *kind) => "is named twice".to_owned(),
-                None if !(1..=86_400).contains(timeout_seconds) => "needs timeout_seconds between 1 and 86400".to_owned(),
+                None if !TIMEOUTS.contains(timeout_seconds) => "needs timeout_seconds between 1 and 86400".to_owned(),
                 None => return None,
             };
             Some(format!("names the kind `{kind}`, which {words}"))

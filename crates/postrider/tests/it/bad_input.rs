@@ -169,7 +169,7 @@ async fn a_folder_keeps_its_number_of_partitions() {
 }
 
 #[tokio::test]
-async fn a_kind_that_workers_outside_do_needs_kafka_and_a_name_for_a_topic() {
+async fn kinds_of_jobs_that_can_not_be_so_are_refused() {
     let outside = |kind: &str, seconds: u32| format!("[[jobs.outside]]\nkind = \"{kind}\"\ntimeout_seconds = {seconds}\n");
     let cluster = |outside: String| format!("backend = \"cluster\"\n[blobs]\nurl = \"file:///tmp\"\n{outside}");
     for (settings, words) in [
@@ -179,6 +179,12 @@ async fn a_kind_that_workers_outside_do_needs_kafka_and_a_name_for_a_topic() {
         (cluster(outside("x", 0)), "`x`, which needs timeout_seconds between 1 and 86400"),
         (cluster(outside("x", 9) + &outside("x", 9)), "`x`, which is named twice"),
         (cluster(outside("x", 9) + "lease = 1\n"), "lease"),
+        ("[jobs.timeouts]\nbatch = 60\n".to_owned(), "jobs.timeouts can't name batch"),
+        ("[jobs.timeouts]\ntts = 0\n".to_owned(), "jobs.timeouts must lie between 1 and 86400, and `tts` does not"),
+        (
+            "[jobs.timeouts]\nspeech = 60\n".to_owned(),
+            "jobs.timeouts names `speech`; it can name evaluate, tts, generate, experiment, http",
+        ),
     ] {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), &settings).unwrap();

@@ -192,6 +192,8 @@ async fn the_demo_shows_everything_at_work() {
     }
     assert!(of(healthy, "deliveries") == 60 && of(flaky, "retried") > 0, "{summary:#}");
     assert_eq!((of(dead, "delivered"), of(dead, "retried"), of(dead, "dead_lettered")), (0, 6, 3), "{summary:#}");
+    let scores = &summary["evaluation"]["corpus"];
+    assert!(summary["evaluation"]["pairs"].as_u64() > Some(0) && scores["bleu"].as_f64() > Some(0.0), "{summary:#}");
 }
 
 #[tokio::test]

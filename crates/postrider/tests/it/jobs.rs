@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::receiver::{Got, Receiver, Reply};
 use crate::signatures::assert_accepted;
+use crate::speech::fetched;
 use crate::world::{Api, Home, PATIENCE, Server, answer, eventually};
 
 pub(crate) const EVALUATE: &str = "/api/v1/async/evaluate";
@@ -279,6 +280,29 @@ async fn orderly_ends_cost_a_job_nothing_but_time() {
 }
 
 #[tokio::test]
+async fn a_hundred_thousand_pairs_are_scored_in_bounded_memory_and_a_million_are_refused() {
+    let server = Server::at(Home::new(SETTINGS)).await;
+    let receiver = Receiver::answering(200).await;
+    let texts = |count: usize, kinds: usize| (0..count).map(|n| format!("pair {} of texts", n % kinds)).collect::<Vec<_>>();
+    let job = |count: usize| json!({ "candidates": texts(count, 10), "references": texts(count, 5), "metrics": ["bleu", "chrf", "exact_match"], "webhook_url": receiver.url() });
+    let before = server.process.memory("VmHWM");
+    let id = submit(&server.api, job(100_000)).await;
+    let body = receiver.wait_for(1).await[0].json();
+    assert_eq!((&body["job_id"], &body["status"]), (&json!(id), &json!("completed")), "{body:#}");
+    let link = body["results_url"].as_str().unwrap_or_else(|| panic!("a large result is a link: {body:#}"));
+    let (_, result) = fetched(&server.api, link).await;
+    let result: Value = serde_json::from_slice(&result).unwrap();
+    assert_eq!(result["pairs"].as_array().unwrap().len(), 100_000);
+    assert_eq!(result["corpus"]["exact_match"], 0.5, "of ten numbers five are the reference's");
+    let more = (server.process.memory("VmHWM") - before) >> 20;
+    assert!(more < 128, "{more} MiB");
+
+    let (status, answer) = server.api.ask(Method::POST, "/api/v1/async/evaluate", job(1_000_000)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{answer}");
+    assert!(answer["errors"][0]["message"].as_str().unwrap().contains("100000"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_running_job_stops_when_it_is_canceled() {
     let server = Server::at(Home::new(SETTINGS)).await;
     a_running_job_is_canceled(&server.api).await;
@@ -286,10 +310,12 @@ async fn a_running_job_stops_when_it_is_canceled() {
 
 #[tokio::test]
 async fn a_job_that_takes_too_long_has_failed_with_the_reason() {
-    let server = Server::at(Home::new("[jobs]\ntimeout_seconds = 1\n")).await;
-    let receiver = failures().await;
-    submit(&server.api, evaluation(20_000, &receiver)).await;
-    assert_eq!(receiver.wait_for(1).await[0].json()["error"]["code"], "timeout");
+    for settings in ["[jobs]\ntimeout_seconds = 1\n", "[jobs.timeouts]\nevaluate = 1\n"] {
+        let server = Server::at(Home::new(settings)).await;
+        let receiver = failures().await;
+        submit(&server.api, evaluation(20_000, &receiver)).await;
+        assert_eq!(receiver.wait_for(1).await[0].json()["error"]["code"], "timeout");
+    }
 }
 
 #[tokio::test]
@@ -374,6 +400,14 @@ async fn from_the_command_line_a_job_is_submitted_followed_and_fetched() {
     let (code, _, errors) = run(&["job", "cancel", id]).await;
     assert_eq!(code, Some(1));
     assert!(errors.contains("has ended"), "{errors}");
+    let long = folder.path().join("long.json");
+    let pair = json!({ "candidate": "one two three ".repeat(20), "references": "four five six ".repeat(20) });
+    std::fs::write(&long, json!({ "pairs": vec![pair; 20_000], "metrics": ["bleu", "chrf"] }).to_string()).unwrap();
+    let (_, long, errors) = run(&["job", "submit", "evaluate", "--input", &format!("@{}", long.display())]).await;
+    assert!(long.starts_with("job_"), "{long}{errors}");
+    let (code, _, errors) = run(&["job", "cancel", &long]).await;
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(server.api.get(&format!("/v1/jobs/{long}")).await["status"], "canceled");
     let (code, _, errors) = run(&["job", "submit", "dance", "--input", "{}"]).await;
     assert_eq!(code, Some(1));
     assert!(errors.contains("evaluate"), "{errors}");

@@ -84,6 +84,13 @@ impl Process {
         self.child.id()
     }
 
+    /// Bytes of memory, as Linux calls them: `VmRSS` now, `VmHWM` at most so far.
+    pub(crate) fn memory(&self, what: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     pub(crate) fn output(&self) -> String {
         text(&self.output)
     }

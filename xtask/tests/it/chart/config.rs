@@ -110,6 +110,7 @@ fn schema(path: &str, table: &toml::Table) -> Value {
                 let keys = ["topic", "tenant", "format", "event_type"].map(|key| (key.to_owned(), string.clone()));
                 json!({ "type": "array", "items": object(Map::from_iter(keys).into()) })
             }
+            ("jobs.timeouts", _) => json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 1 } }),
             ("jobs.outside", _) => {
                 let keys = json!({ "kind": string, "timeout_seconds": { "type": "integer" } });
                 json!({ "type": "array", "items": object(keys) })

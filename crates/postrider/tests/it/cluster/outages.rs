@@ -104,13 +104,6 @@ async fn ask(api: &Api, n: u64, body: &Value) -> Option<Answer> {
     Some(Answer { n, asked, took: asked.elapsed(), status, told_when, id })
 }
 
-/// Bytes of memory that a process has.
-fn memory(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 /// Waits until all say that they are ready, or that `server` is what is in the way. Returns how long that took.
 async fn until_known(nodes: &[Node], server: Server, ready: bool) -> Duration {
     let name = match server {
@@ -154,13 +147,13 @@ impl Side {
         for receiver in &crowd.receivers {
             receiver.wait_until(10 * RATE as usize / ENDPOINTS).await;
         }
-        let before: Vec<u64> = nodes.iter().map(memory).collect();
+        let before: Vec<u64> = nodes.iter().map(|node| node.process.memory("VmRSS")).collect();
         Side { nodes, api, crowd, requests, most: before.clone(), before }
     }
 
     /// While a server is away.
     async fn look(&mut self) {
-        self.most = self.most.iter().zip(&self.nodes).map(|(most, node)| memory(node).max(*most)).collect();
+        self.most = self.most.iter().zip(&self.nodes).map(|(most, node)| node.process.memory("VmRSS").max(*most)).collect();
         let (ready, told) = self.nodes[0].ready().await;
         assert!(!ready, "{told}");
     }
