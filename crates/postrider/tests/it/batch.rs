@@ -1,6 +1,7 @@
 //! Batches against an upstream that fails as real ones do, with the real binary.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,13 +17,17 @@ use crate::world::{Api, KEY, Server, answer, eventually, python};
 const BOUNDARY: &str = "XbatchX";
 const CHAT: &str = "/v1/chat/completions";
 
-/// A server that asks this upstream a few lines at a time, and waits for seconds where others wait for minutes.
+/// Has an upstream asked a few lines at a time, and seconds waited where others wait for minutes; for [`generate::settings`].
+pub(crate) const HURRIED: &str = "timeout_seconds = 4\n[batch]\nrequests = 4\nmax_file_mib = 8";
+/// The whole flow of OpenAI's client.
+const FLOW: Duration = Duration::from_secs(120);
+
 async fn server(upstream: &FakeUpstream) -> Server {
-    generate::server(upstream, "timeout_seconds = 4\n[batch]\nrequests = 4\nmax_file_mib = 8").await
+    generate::server(upstream, HURRIED).await
 }
 
 /// An upstream that does what the prompt's first word says.
-async fn upstream() -> FakeUpstream {
+pub(crate) async fn upstream() -> FakeUpstream {
     FakeUpstream::start(|asked: &Asked| match asked.prompt().split(' ').next().unwrap() {
         "refuse" => Reply::Status(400),
         "limit" => Reply::Limited("0".to_owned()),
@@ -286,22 +291,24 @@ async fn without_an_upstream_batches_are_refused_with_what_to_set() {
 
 #[tokio::test]
 async fn openais_own_client_runs_the_whole_flow() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let upstream = upstream().await;
     let server = server(&upstream).await;
-    let script = tokio::task::spawn_blocking(move || {
-        let mut command = std::process::Command::new(python());
-        let url = format!("http://{}", server.address);
-        command
-            .arg(root.join("tests/openai/flow.py"))
-            .args([&url, KEY])
-            .arg(root.join("../../docs/jobs.md"))
-            .stdin(Stdio::null())
-            .env_remove("http_proxy");
-        let output = command.env("NO_PROXY", "127.0.0.1").output().unwrap();
-        (output, server)
-    });
-    let (output, _server) = script.await.unwrap();
+    assert_openais_client_is_served(server.address).await;
+}
+
+/// Runs what users of OpenAI's Python client write against the API at `address`; with settings that are [`HURRIED`].
+pub(crate) async fn assert_openais_client_is_served(address: SocketAddr) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = tokio::process::Command::new(python());
+    command
+        .arg(root.join("tests/openai/flow.py"))
+        .args([&format!("http://{address}"), KEY])
+        .arg(root.join("../../docs/jobs.md"))
+        .stdin(Stdio::null())
+        .env_remove("http_proxy")
+        .env("NO_PROXY", "127.0.0.1")
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(FLOW, command.output()).await.expect("the flow takes too long").unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
 }

@@ -174,6 +174,14 @@ async fn a_job_that_runs_elsewhere_stops_when_it_is_canceled() {
 }
 
 #[tokio::test]
+async fn openais_own_client_runs_the_whole_flow_on_processes_of_one_role() {
+    let upstream = batch::upstream().await;
+    let cluster = Cluster::new(&generate::settings(&upstream, batch::HURRIED), PARTITIONS).await;
+    let nodes = tokio::join!(cluster.start("api"), cluster.start("router"), cluster.start("deliver"), cluster.start("compute"));
+    batch::assert_openais_client_is_served(nodes.0.listen).await;
+}
+
+#[tokio::test]
 async fn tokens_that_two_workers_use_are_counted_together_and_exactly() {
     let upstream = usage::upstream().await;
     let cluster = Cluster::new(&usage::limited(&upstream, usage::LIMIT), PARTITIONS).await;

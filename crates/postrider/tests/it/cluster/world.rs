@@ -108,7 +108,7 @@ impl Cluster {
 pub(crate) struct Node {
     pub(crate) process: Process,
     pub(crate) roles: &'static str,
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
 }
 
