@@ -22,6 +22,8 @@ const PARTS: u32 = 3;
 pub(crate) async fn heartbeat(shop: &Shop, waiting: &Waiting, claim: Claim, progress: &Progress) -> Lost {
     let Waiting { tenant, job: id, .. } = waiting;
     let (mut renewed, mut told) = (Instant::now(), progress.counts());
+    // What could not be told is told before anything newer: a text that grows is told piece by piece.
+    let mut untold = None;
     loop {
         tokio::time::sleep(LOOK).await;
         let job = match shop.store.job(tenant, *id).await {
@@ -49,14 +51,17 @@ pub(crate) async fn heartbeat(shop: &Shop, waiting: &Waiting, claim: Claim, prog
                 }
             }
         }
-        let word = progress.word();
+        let word = untold.take().or_else(|| progress.word());
         if !has_moved && word.is_none() {
             continue;
         }
         let moved = if has_moved { Moved::Further } else { Moved::Not };
         match shop.jobs.tell_progress(tenant, *id, &stands, now, moved, word.as_deref()).await {
             Ok(()) => told = reached,
-            Err(error) => tracing::warn!(%error, job = %id, "a job's progress can't be told; trying again"),
+            Err(error) => {
+                tracing::warn!(%error, job = %id, "a job's progress can't be told; trying again");
+                untold = word;
+            }
         }
     }
 }

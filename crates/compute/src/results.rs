@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, stream};
 use postrider_backend::blobs::Blobs;
 use postrider_backend::log::{Batch, Batches, Consumer, Log, LogError, Place, Record};
-use postrider_backend::store::Store;
+use postrider_backend::store::{Store, StoreError};
 use postrider_core::id::JobId;
 use postrider_core::job::{Job, Output, Said, State, Unheard};
 use postrider_core::time::Millis;
@@ -122,7 +122,7 @@ impl Reader {
                 Said::Completed(kept.map_err(|error| Unusable(error.message))?)
             }
         };
-        let heard = patiently("changed", id, || self.jobs.hear(&tenant, id, &said, *patience)).await;
+        let heard = patiently("changed", id, || self.jobs.hear(&tenant, id, &said, *patience)).await?;
         match heard {
             Heard::Changed | Heard::Nothing(Unheard::Soon, _) => {}
             Heard::Nothing(Unheard::Late(why), stands) => {
@@ -139,9 +139,9 @@ impl Reader {
     async fn find(&self, id: JobId) -> Result<(String, Job), Unusable> {
         let read = Instant::now();
         loop {
-            let tenant = patiently("looked up", id, async || Ok(self.store.job_tenant(id).await?)).await;
+            let tenant = patiently("looked up", id, async || Ok(self.store.job_tenant(id).await?)).await?;
             if let Some(tenant) = tenant
-                && let Some(job) = patiently("looked up", id, async || Ok(self.store.job(&tenant, id).await?)).await
+                && let Some(job) = patiently("looked up", id, async || Ok(self.store.job(&tenant, id).await?)).await?
             {
                 return Ok((tenant, job));
             }
@@ -180,10 +180,16 @@ fn missing(id: JobId) -> Unusable {
 }
 
 /// Asks until there is an answer.
-async fn patiently<T, F: Future<Output = Result<T, IngestError>>>(what: &str, job: JobId, ask: impl Fn() -> F) -> T {
+///
+/// Errors: the job's row can't be read, whenever it is asked for.
+async fn patiently<T, F: Future<Output = Result<T, IngestError>>>(what: &str, job: JobId, ask: impl Fn() -> F) -> Result<T, Unusable> {
     loop {
         match ask().await {
-            Ok(answer) => return answer,
+            Ok(answer) => return Ok(answer),
+            Err(error @ IngestError::Store(StoreError::Damaged(_) | StoreError::TooLong { .. })) => {
+                tracing::error!(%error, %job, "a job can't be {what}");
+                return Err(Unusable(format!("{job} can't be {what}: {error}")));
+            }
             Err(error) => tracing::warn!(%error, %job, "a job can't be {what}; trying again"),
         }
         tokio::time::sleep(AGAIN).await;

@@ -61,7 +61,8 @@ enum Queued {
 struct Obituary {
     tenant: Arc<str>,
     record: Append,
-    event: Option<serde_json::Value>,
+    /// What names it among all that are told of, and what is told.
+    event: Option<(String, serde_json::Value)>,
 }
 
 impl Outbox {
@@ -187,17 +188,19 @@ async fn write_all(sinks: Sinks, writes: Arc<[Write]>, obituaries: Vec<Obituary>
 
 /// Tells of deliveries that were given up, before their rows say so: a crash in between repeats it.
 async fn announce(sinks: &Sinks, obituaries: Vec<Obituary>) {
-    let records: Vec<Append> = obituaries.iter().map(|obituary| obituary.record.clone()).collect();
+    // A limit that was lowered meanwhile costs the end of a dead letter, and holds up nobody.
+    let records: Vec<Append> = obituaries.iter().map(|obituary| sinks.log.fitted(obituary.record.clone())).collect();
     while let Err(error) = sinks.log.append(records.clone()).await {
         tracing::warn!(%error, records = records.len(), "dead letters can't be appended; trying again");
         tokio::time::sleep(AGAIN).await;
     }
     for Obituary { tenant, event, .. } in obituaries {
-        let Some(event) = event else { continue };
+        let Some((name, event)) = event else { continue };
         let json = serde_json::json!({ "type": EXHAUSTED, "data": event, "source": "postrider" }).to_string();
         let Ok(submission) = Submission::from_json(json.as_bytes()) else { continue };
-        let source = Source { tenant: &tenant, idempotency_key: None, trace: None };
-        while let Err(error) = sinks.ingest.submit(source, &submission, json.as_bytes()).await {
+        // Told again after a crash, it has the same id, although the reason may be another by then.
+        let source = Source { tenant: &tenant, idempotency_key: Some(&name), trace: None };
+        while let Err(error) = sinks.ingest.submit(source, &submission, name.as_bytes()).await {
             tracing::warn!(%error, "an event about a dead letter can't be taken in; trying again");
             tokio::time::sleep(AGAIN).await;
         }
@@ -207,7 +210,9 @@ async fn announce(sinks: &Sinks, obituaries: Vec<Obituary>) {
 
 fn obituary(tenant: &Arc<str>, partition: Partition, envelope: &Envelope<'_>, payload: Bytes, attempts: u32, reason: &str) -> Obituary {
     let event = (envelope.kind != EXHAUSTED).then(|| {
-        serde_json::json!({
+        // Keys of senders have no space in them.
+        let name = format!("{EXHAUSTED} {} {attempts}", envelope.id());
+        let event = serde_json::json!({
             "delivery_id": envelope.id().to_string(),
             "event_id": envelope.event.to_string(),
             "event_type": envelope.kind,
@@ -215,7 +220,8 @@ fn obituary(tenant: &Arc<str>, partition: Partition, envelope: &Envelope<'_>, pa
             "url": envelope.url,
             "attempts": attempts,
             "reason": reason,
-        })
+        });
+        (name, event)
     });
     let meta = Envelope { attempts, row: None, ..envelope.clone() }.encode();
     let record = Append { topic: Topic::DeadLetters, partition, meta: meta.into(), payload, failure: None };

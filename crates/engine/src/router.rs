@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use metrics::Counter;
-use postrider_backend::log::{Append, Batch, Batches, Consumer, Log, Place, Record};
+use postrider_backend::log::{APPEND_BYTES, Append, Batch, Batches, Consumer, Log, Place, Record};
 use postrider_backend::store::{Body, Store, Write};
 use postrider_core::record::{EventEnvelope, RecordError};
 use postrider_ingest::{Ingest, Reading, Receipt};
@@ -22,10 +22,8 @@ use crate::rows;
 const AGAIN: Duration = Duration::from_millis(250);
 /// How long batches under way may take to end after `stop`; what is cut off is routed again.
 const FINISH: Duration = Duration::from_secs(5);
-/// Most records of one append; a fan-out is cut into pieces.
+/// Most records of one append; a fan-out is cut into pieces. A record of more than [`APPEND_BYTES`] goes alone.
 const APPEND: usize = 512;
-/// Most bytes of one append, so that it is acknowledged within its time; a larger record goes alone.
-const APPEND_BYTES: usize = 4 << 20;
 
 /// What the work on one event is called in traces.
 const ROUTE: &str = "route event";
@@ -151,8 +149,7 @@ impl Parts {
             })?;
             // Who took the event decided whether it is recorded.
             let span = event.trace.and_then(|given| Span::child(ROUTE, Kind::Consumer, given));
-            self.send(event, span, &record.payload, || self.log.body(record), fanout).await;
-            return Ok(());
+            return self.send(event, span, &record.payload, || self.log.body(record), fanout).await;
         };
         let event = self.reading.read(&self.log.name(record.topic), record, foreign);
         let event = event.map_err(|error| Unread::Garbage(error.to_string()))?;
@@ -160,12 +157,18 @@ impl Parts {
         let body = Receipt::new(event.number, &event.submission).body(&event.submission);
         let span = Span::begin(ROUTE, Kind::Consumer, event.trace, event.number);
         let envelope = postrider_ingest::envelope(event.tenant, event.trace, event.number, &event.submission);
-        self.send(envelope, span, &body, || Body::Inline(body.clone()), fanout).await;
-        Ok(())
+        self.send(envelope, span, &body, || Body::Inline(body.clone()), fanout).await
     }
 
-    /// Adds what an event comes to, however long it takes to know.
-    async fn send(&self, mut event: EventEnvelope<'_>, span: Option<Span>, payload: &Bytes, body: impl Fn() -> Body, fanout: &mut Fanout) {
+    /// Adds what an event comes to, however long it takes to know. Errors: its deliveries are more than the log takes.
+    async fn send(
+        &self,
+        mut event: EventEnvelope<'_>,
+        span: Option<Span>,
+        payload: &Bytes,
+        body: impl Fn() -> Body,
+        fanout: &mut Fanout,
+    ) -> Result<(), Unread> {
         event.trace = handed_on(span.as_ref(), event.trace);
         let targets = loop {
             match self.ingest.targets(&event).await {
@@ -177,7 +180,9 @@ impl Parts {
         if targets.is_empty() {
             fanout.rows.push(Write::Event(rows::of_nobody(&event, body())));
         } else {
-            fanout.records.extend(self.ingest.deliveries(&event, &targets, payload));
+            let records = self.ingest.deliveries(&event, &targets, payload);
+            records.iter().try_for_each(|record| self.log.check(record)).map_err(|error| Unread::Garbage(error.to_string()))?;
+            fanout.records.extend(records);
         }
         if let Some(mut span) = span {
             span.set(attribute::TENANT, event.tenant);
@@ -186,6 +191,7 @@ impl Parts {
             span.set(attribute::DELIVERIES, u32::try_from(targets.len()).unwrap_or(u32::MAX));
             fanout.spans.push(span);
         }
+        Ok(())
     }
 }
 
@@ -193,7 +199,7 @@ impl Parts {
 fn piece(records: &[Append]) -> usize {
     let mut bytes = 0;
     let fits = |record: &&Append| {
-        bytes += record.meta.len() + record.payload.len();
+        bytes += record.bytes();
         bytes <= APPEND_BYTES
     };
     records.iter().take(APPEND).take_while(fits).count().max(1)

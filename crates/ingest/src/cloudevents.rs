@@ -60,7 +60,18 @@ pub fn binary<'a>(attribute: impl Fn(&str) -> Option<&'a str>, data: &'a [u8]) -
 
 fn checked(submission: Submission<'_>) -> Result<Submission<'_>, Invalid> {
     submission.check()?;
-    Ok(submission)
+    Ok(Submission { is_id_of_source: true, ..submission })
+}
+
+/// What tells an event in binary mode from another, as the bytes of one in structured mode do: attributes and body.
+pub fn binary_raw<'a>(attribute: impl Fn(&str) -> Option<&'a str>, data: &[u8]) -> Vec<u8> {
+    let mut raw = Vec::with_capacity(data.len() + 256);
+    for name in ["id", "source", "type", "time", "partitionkey"] {
+        // No header has a line's end in it, so none can be taken for two.
+        raw.extend([attribute(name).unwrap_or_default().as_bytes(), b"\n"].concat());
+    }
+    raw.extend(data);
+    raw
 }
 
 fn check_version(version: &str) -> Result<(), Invalid> {

@@ -24,5 +24,5 @@ pub fn dead_letter(log: &Log, record: &Record, mut reason: String) -> Append {
     let failure = Some(Box::new(Failure { topic: log.name(topic), partition, offset, reason }));
     let partition = Partition(partition.0 % log.partitions(Topic::DeadLetters));
     let payload = record.payload.slice(..record.payload.len().min(MAX_VALUE));
-    Append { topic: Topic::DeadLetters, partition, meta: record.meta.clone(), payload, failure }
+    log.fitted(Append { topic: Topic::DeadLetters, partition, meta: record.meta.clone(), payload, failure })
 }

@@ -33,30 +33,37 @@ pub(crate) fn deliveries(event: &EventEnvelope<'_>, targets: &[Target<'_>], body
             chunk: u32::try_from(number).expect("an event has fewer targets than memory holds"),
             targets: chunk.to_vec(),
         });
-        for target in chunk {
-            let envelope = Envelope {
-                command: Command::Deliver,
-                tenant: event.tenant,
-                event: event.event,
-                endpoint: target.endpoint,
-                kind: event.kind,
-                key: event.key,
-                url: target.url,
-                correlation_id: event.correlation_id,
-                trace: event.trace,
-                attempts: 0,
-                row: row.take(),
-            };
-            records.push(Append {
-                topic: Topic::Deliveries,
-                partition: partition::of_endpoint(target.endpoint, partitions),
-                meta: envelope.encode().into(),
-                payload: body.clone(),
-                failure: None,
-            });
-        }
+        records.extend(chunk.iter().map(|target| delivery(event, target, row.take(), body, partitions)));
     }
     records
+}
+
+/// One record of `deliveries` for each target of an event whose row is there.
+pub(crate) fn repeats(event: &EventEnvelope<'_>, targets: &[Target<'_>], body: &Bytes, partitions: u16) -> Vec<Append> {
+    targets.iter().map(|target| delivery(event, target, None, body, partitions)).collect()
+}
+
+fn delivery(event: &EventEnvelope<'_>, target: &Target<'_>, row: Option<EventRow<'_>>, body: &Bytes, partitions: u16) -> Append {
+    let envelope = Envelope {
+        command: Command::Deliver,
+        tenant: event.tenant,
+        event: event.event,
+        endpoint: target.endpoint,
+        kind: event.kind,
+        key: event.key,
+        url: target.url,
+        correlation_id: event.correlation_id,
+        trace: event.trace,
+        attempts: 0,
+        row,
+    };
+    Append {
+        topic: Topic::Deliveries,
+        partition: partition::of_endpoint(target.endpoint, partitions),
+        meta: envelope.encode().into(),
+        payload: body.clone(),
+        failure: None,
+    }
 }
 
 /// The record of `events` that leaves an event to the router.

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use postrider_backend::blobs::BlobError;
 use postrider_backend::directory::Directory;
-use postrider_backend::log::{Append, Log, LogError, Topic};
-use postrider_backend::store::{Claim, Store, StoreError};
+use postrider_backend::log::{APPEND_BYTES, Append, Log, LogError, Topic};
+use postrider_backend::store::{self, Claim, EventRow, History, Store, StoreError};
+use postrider_core::endpoint::Ordering;
 use postrider_core::id::{DeliveryId, Uid};
 use postrider_core::partition;
 use postrider_core::record::{Command, Envelope, EventEnvelope, Target};
@@ -108,6 +109,66 @@ struct Prepared {
     records: Vec<Append>,
 }
 
+/// Events of one request, appended in pieces.
+struct Batch<'a> {
+    log: &'a Log,
+    results: Vec<Result<Receipt, IngestError>>,
+    /// Those that are not appended yet, and which results are theirs.
+    records: Vec<Append>,
+    bytes: usize,
+    open: Vec<usize>,
+    /// Why the log took no more.
+    refusal: Option<String>,
+}
+
+impl<'a> Batch<'a> {
+    fn new(log: &'a Log, count: usize) -> Batch<'a> {
+        Batch { log, results: Vec::with_capacity(count), records: Vec::with_capacity(count), bytes: 0, open: Vec::new(), refusal: None }
+    }
+
+    /// An event; nothing where it is not to be tried any more.
+    async fn push(&mut self, prepared: Result<Option<Prepared>, IngestError>) {
+        match prepared {
+            Ok(Some(Prepared { receipt, records })) => {
+                if !records.is_empty() {
+                    self.open.push(self.results.len());
+                    self.bytes += records.iter().map(Append::bytes).sum::<usize>();
+                    self.records.extend(records);
+                }
+                self.results.push(Ok(receipt));
+            }
+            Ok(None) => self.results.push(Err(self.refused())),
+            Err(error) => self.results.push(Err(error)),
+        }
+        if self.bytes >= APPEND_BYTES {
+            self.append().await;
+        }
+    }
+
+    async fn append(&mut self) {
+        let (records, open) = (std::mem::take(&mut self.records), std::mem::take(&mut self.open));
+        self.bytes = 0;
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.append(records).await {
+            self.refusal = Some(error.to_string());
+            for index in open {
+                self.results[index] = Err(self.refused());
+            }
+        }
+    }
+
+    fn refused(&self) -> IngestError {
+        IngestError::Log(LogError::Unavailable { reason: self.refusal.clone().unwrap_or_default() })
+    }
+
+    async fn end(mut self) -> Vec<Result<Receipt, IngestError>> {
+        self.append().await;
+        self.results
+    }
+}
+
 impl Ingest {
     /// Takes events into `log`.
     pub fn new(log: Log, store: Store, directory: Directory, ids: Ids) -> Ingest {
@@ -117,39 +178,32 @@ impl Ingest {
     /// Takes one event; durable when it returns. `raw` is what the sender sent, to tell a repeat from a different event.
     pub async fn submit(&self, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Receipt, IngestError> {
         let Begun { number, span, source } = self.begin(source);
-        let taken = self.submit_as(number, source, event, raw).await;
+        let taken = async {
+            let Prepared { receipt, records } = self.prepare(number, source, event, raw).await?;
+            if !records.is_empty() {
+                self.log.append(records).await?;
+            }
+            Ok(receipt)
+        };
+        let taken = taken.await;
         note(span, source.tenant, event, &taken);
         taken
     }
 
-    async fn submit_as(&self, number: Uid, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Receipt, IngestError> {
-        let Prepared { receipt, records } = self.prepare(number, source, event, raw).await?;
-        if !records.is_empty() {
-            self.log.append(records).await?;
-        }
-        Ok(receipt)
-    }
-
-    /// Takes many events with one append. Each has its own result; those that fail leave the others alone.
+    /// Takes many events. Each has its own result; those that fail leave the others alone, but behind one that the log did not
+    /// take none is tried, so that events of one key stay in order.
     pub async fn submit_batch(&self, source: Source<'_>, events: &[(Submission<'_>, &[u8])]) -> Vec<Result<Receipt, IngestError>> {
-        let mut results = Vec::with_capacity(events.len());
+        let mut batch = Batch::new(&self.log, events.len());
         let mut spans = Vec::with_capacity(events.len());
-        let mut records = Vec::with_capacity(events.len());
         for (event, raw) in events {
             let Begun { number, span, source } = self.begin(source);
             spans.push(span);
-            results.push(self.prepare(number, source, event, raw).await.map(|prepared| {
-                records.extend(prepared.records);
-                prepared.receipt
-            }));
+            match &batch.refusal {
+                Some(_) => batch.push(Ok(None)).await,
+                None => batch.push(self.prepare(number, source, event, raw).await.map(Some)).await,
+            }
         }
-        if !records.is_empty()
-            && let Err(error) = self.log.append(records).await
-        {
-            let reason = error.to_string();
-            let refused = || IngestError::Log(LogError::Unavailable { reason: reason.clone() });
-            results = results.into_iter().map(|result| result.and_then(|_| Err(refused()))).collect();
-        }
+        let results = batch.end().await;
         for ((span, result), (event, _)) in spans.into_iter().zip(&results).zip(events) {
             note(span, source.tenant, event, result);
         }
@@ -165,29 +219,64 @@ impl Ingest {
     }
 
     async fn prepare(&self, number: Uid, source: Source<'_>, event: &Submission<'_>, raw: &[u8]) -> Result<Prepared, IngestError> {
-        let now = clock::now();
-        let (number, known) = self.claim(source, event, raw, number, now).await?;
+        let (number, earlier) = self.claim(source, event, raw, number, clock::now()).await?;
         let receipt = Receipt::new(number, event);
-        if known {
-            return Ok(Prepared { receipt, records: Vec::new() });
-        }
         let body = receipt.body(event);
         let envelope = envelope(source.tenant, source.trace, number, event);
-        let records = self.records(&envelope, body).await?;
+        let records = match earlier {
+            None => self.records(&envelope, body).await?,
+            Some(row) => self.missing(&envelope, &row.targets, &body).await?,
+        };
+        records.iter().try_for_each(|record| self.log.check(record))?;
         Ok(Prepared { receipt, records })
     }
 
     /// The records that make an event durable: its deliveries, or the event itself where a router has to see to it.
     pub(crate) async fn records(&self, event: &EventEnvelope<'_>, body: Bytes) -> Result<Vec<Append>, StoreError> {
         let targets = self.targets(event).await?;
-        Ok(if targets.is_empty() || targets.len() > fanout::DIRECT {
+        Ok(if targets.is_empty() || targets.len() > fanout::DIRECT || self.is_ordered(event, &targets).await? {
             vec![fanout::event(event, body, self.log.partitions(Topic::Events))]
         } else {
             self.deliveries(event, &targets, &body)
         })
     }
 
-    /// The event's number, and whether an earlier request has brought it in already.
+    /// Whether an endpoint takes events of one key in their order. Those all go by the router: another event of the key may have
+    /// so many targets that it has to, and would be overtaken by what goes straight.
+    async fn is_ordered(&self, event: &EventEnvelope<'_>, targets: &[Target<'_>]) -> Result<bool, StoreError> {
+        if event.key.is_none() {
+            return Ok(false);
+        }
+        for target in targets.iter().filter(|target| target.url.is_none()) {
+            let endpoint = self.directory.endpoint(event.tenant, target.endpoint).await?;
+            if endpoint.is_some_and(|endpoint| endpoint.ordering == Ordering::Key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The records of an event that is there which may be missing: where it went straight to a few targets, the request that
+    /// brought it may have been cut short between them. Shards drop what they have seen.
+    async fn missing(&self, event: &EventEnvelope<'_>, targets: &[store::Target], body: &Bytes) -> Result<Vec<Append>, StoreError> {
+        if !(2..=fanout::DIRECT).contains(&targets.len()) {
+            return Ok(Vec::new());
+        }
+        let mut missing = Vec::new();
+        let partitions = self.log.partitions(Topic::Deliveries);
+        for store::Target { endpoint, url } in targets {
+            let id = DeliveryId { event: event.event, endpoint: *endpoint };
+            let partition = partition::of_endpoint(*endpoint, partitions);
+            if self.store.attempts(event.tenant, id).await? == History::default()
+                && self.store.find(partition, *endpoint, event.event).await?.is_none()
+            {
+                missing.push(Target { endpoint: *endpoint, url: url.as_deref() });
+            }
+        }
+        Ok(fanout::repeats(event, &missing, body, partitions))
+    }
+
+    /// The event's number, and its row where an earlier request has brought it in already.
     ///
     /// An id or key is claimed before anything is appended. When that request was cut short, its repeat
     /// appends again under the same number: whoever has seen the delivery drops it.
@@ -198,11 +287,14 @@ impl Ingest {
         raw: &[u8],
         number: Uid,
         now: Time,
-    ) -> Result<(Uid, bool), IngestError> {
+    ) -> Result<(Uid, Option<EventRow>), IngestError> {
         let key = source.idempotency_key.map(|key| (format!("key:{key}"), "the Idempotency-Key"));
-        let id = event.id.as_deref().map(|id| (format!("id:{id}"), "the id"));
+        let id = event.id.as_deref().map(|id| match event.source.as_deref().filter(|_| event.is_id_of_source) {
+            Some(source) => (format!("ce:{}:{source}:{id}", source.len()), "the id"),
+            None => (format!("id:{id}"), "the id"),
+        });
         if key.is_none() && id.is_none() {
-            return Ok((number, false));
+            return Ok((number, None));
         }
         let hash: [u8; 32] = Sha256::digest(raw).into();
         let mut number = number;
@@ -214,8 +306,8 @@ impl Ingest {
                 Claim::Other => return Err(IngestError::KeyReused(name)),
             }
         }
-        let known = repeated && self.store.event(source.tenant, number).await?.is_some();
-        Ok((number, known))
+        let earlier = if repeated { self.store.event(source.tenant, number).await? } else { None };
+        Ok((number, earlier.map(|event| event.row)))
     }
 
     /// The endpoints an event goes to.

@@ -55,6 +55,9 @@ pub struct Submission<'a> {
     /// The sender's own data, shown in lists, not delivered.
     #[serde(default, borrow)]
     pub metadata: Option<&'a RawValue>,
+    /// Whether the id tells it from others of its source only, as a CloudEvent's does.
+    #[serde(skip)]
+    pub is_id_of_source: bool,
 }
 
 /// Why an event is not taken.
@@ -134,6 +137,7 @@ impl<'a> Submission<'a> {
             webhook_url: None,
             webhook_urls: None,
             metadata: None,
+            is_id_of_source: false,
         }
     }
 

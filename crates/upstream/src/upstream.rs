@@ -243,13 +243,13 @@ fn base(given: &str) -> Result<Url, OpenError> {
         "http" | "https" => {}
         _ => return Err(wrong("it must begin with https:// or http://")),
     }
+    // Not repeated where it may hold a secret.
+    let secret = |reason: &str| OpenError::Url { given: "…".to_owned(), reason: reason.to_owned() };
     if !base.username().is_empty() || base.password().is_some() {
-        // Not repeated: it is a secret.
-        let reason = "a name or password in it is not sent; use upstream.api_key".to_owned();
-        return Err(OpenError::Url { given: "…".to_owned(), reason });
+        return Err(secret("a name or password in it is not sent; use upstream.api_key"));
     }
     if base.query().is_some() || base.fragment().is_some() {
-        return Err(wrong("it must end with its path"));
+        return Err(secret("it must end with its path; what follows `?` or `#` is not sent"));
     }
     Ok(base)
 }
@@ -289,8 +289,10 @@ mod tests {
             let words = open(url, "k").unwrap_err().to_string();
             assert!(words.contains("upstream.base_url"), "{words}");
         }
-        let words = open("https://me:hidden@a/v1", "k").unwrap_err().to_string();
-        assert!(!words.contains("hidden"), "{words}");
+        for url in ["https://me:hidden@a/v1", "https://a/v1?key=hidden", "https://a/v1#hidden"] {
+            let words = open(url, "k").unwrap_err().to_string();
+            assert!(!words.contains("hidden"), "{words}");
+        }
         assert!(matches!(open("https://a/v1", "a\nb"), Err(OpenError::Key)));
         assert!(!format!("{:?}", open("https://a/v1", "sk-hidden").unwrap()).contains("hidden"));
     }

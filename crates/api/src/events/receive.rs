@@ -1,5 +1,7 @@
 //! `POST /v1/events`: the hot path.
 
+use std::borrow::Cow;
+
 use axum::extract::{Request, State};
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, StatusCode};
@@ -80,13 +82,14 @@ pub(crate) async fn submit(State(api): State<Api>, request: Request) -> Result<R
     }
     let payload = body::read(&api, &head.headers, body, api.limits.body_bytes).await?;
     let bytes = &payload.bytes[..];
-    let event = match form {
-        Form::Own | Form::Batch(_) => Submission::from_json(bytes)?,
-        Form::Structured => cloudevents::structured(bytes)?,
-        Form::Binary => cloudevents::binary(|name| attribute(&head.headers, name), bytes)?,
+    let attribute = |name: &str| attribute(&head.headers, name);
+    let (event, raw) = match form {
+        Form::Own | Form::Batch(_) => (Submission::from_json(bytes)?, Cow::Borrowed(bytes)),
+        Form::Structured => (cloudevents::structured(bytes)?, Cow::Borrowed(bytes)),
+        Form::Binary => (cloudevents::binary(attribute, bytes)?, Cow::Owned(cloudevents::binary_raw(attribute, bytes))),
     };
     let begun = Instant::now();
-    let receipt = api.ingest.submit(source, &event, bytes).await?;
+    let receipt = api.ingest.submit(source, &event, &raw).await?;
     meters::ingested(1, begun);
     Ok(raw_json(StatusCode::ACCEPTED, write_receipt(&receipt)))
 }

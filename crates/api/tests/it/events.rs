@@ -56,6 +56,36 @@ async fn a_cloud_event_is_taken_in_all_three_modes() {
 }
 
 #[tokio::test]
+async fn what_goes_to_an_endpoint_in_order_goes_one_way() {
+    let world = World::new().await;
+    let ordered = json!({"url": "http://127.0.0.1:9/", "events": ["order.*"], "ordering": "key"});
+    ok(world.post("/v1/webhooks", ordered).send().await.unwrap(), 201).await;
+    for event in [
+        json!({"type": "order.paid", "data": 1, "key": "k"}),
+        json!({"type": "order.paid", "data": 2}),
+        json!({"type": "other", "data": 3, "key": "k", "webhook_url": "http://127.0.0.1:9/"}),
+    ] {
+        ok(world.post("/v1/events", event).send().await.unwrap(), 202).await;
+    }
+    // By the router, as events of the key do that have too many targets to go straight.
+    assert_eq!((world.records(Topic::Events).await.len(), world.records(Topic::Deliveries).await.len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_batch_may_be_more_than_one_append() {
+    let world = World::new().await;
+    for n in 0..3 {
+        world.endpoint(&format!("http://127.0.0.1:9/{n}")).await;
+    }
+    let event = |n: usize| json!({"type": "a", "data": "x".repeat(900_000), "id": n.to_string()});
+    let answer = ok(world.post("/v1/events/batch", (0..10).map(event).collect()).send().await.unwrap(), 202).await;
+    assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(10), &json!(0)));
+    let order: Vec<String> = answer["results"].as_array().unwrap().iter().map(|result| result["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(order, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(world.records(Topic::Deliveries).await.len(), 30);
+}
+
+#[tokio::test]
 async fn an_event_is_shown_with_its_deliveries() {
     let world = World::new().await;
     let endpoint = world.endpoint("http://127.0.0.1:9/a").await;

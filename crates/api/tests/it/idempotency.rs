@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use postrider_backend::log::Topic;
-use postrider_core::record::EventEnvelope;
+use postrider_core::attempt::DeliveryState;
+use postrider_core::id::DeliveryId;
+use postrider_core::record::{Envelope, EventEnvelope};
 use reqwest::Response;
 use serde_json::{Value, json};
 
@@ -76,4 +78,53 @@ async fn a_key_must_be_visible_ascii() {
         assert_eq!(problem(send(&world, key, json!(1)).await, 422).await.1, ["idempotency-key"], "{key}");
     }
     ok(send(&world, &"x".repeat(255), json!(1)).await, 202).await;
+}
+
+#[tokio::test]
+async fn a_repeat_makes_up_for_deliveries_that_a_request_which_was_cut_short_left_out() {
+    let world = World::new().await;
+    let first = world.endpoint("http://127.0.0.1:9/1").await.parse().unwrap();
+    let second = world.endpoint("http://127.0.0.1:9/2").await.parse().unwrap();
+    let event = json!({"type": "a", "data": 1, "id": "mine"});
+    let receipt = ok(world.post("/v1/events", event.clone()).send().await.unwrap(), 202).await;
+    let records = world.records(Topic::Deliveries).await;
+    let number = Envelope::decode(&records[0].meta).unwrap().event;
+    assert_eq!(records.len(), 2);
+    let repeated = async || {
+        assert_eq!(ok(world.post("/v1/events", event.clone()).send().await.unwrap(), 202).await, receipt);
+        world.records(Topic::Deliveries).await.split_off(2)
+    };
+
+    // As where the record of the second endpoint did not become durable.
+    world.write_events().await;
+    world.write_attempt(DeliveryId { event: number, endpoint: first }, 1, "a", 200, DeliveryState::Succeeded).await;
+    let more = repeated().await;
+    let envelope = Envelope::decode(&more[0].meta).unwrap();
+    assert_eq!((more.len(), envelope.event, envelope.endpoint, envelope.row), (1, number, second, None));
+    assert_eq!(more[0].payload, records[0].payload);
+
+    world.write_attempt(DeliveryId { event: number, endpoint: second }, 1, "a", 500, DeliveryState::Pending).await;
+    assert_eq!(repeated().await.len(), 1, "nothing is missing any more");
+}
+
+#[tokio::test]
+async fn the_id_of_a_cloud_event_is_one_of_its_source() {
+    let world = World::new().await;
+    let binary = async |source: &str, kind: &str, body: Value| {
+        let request = world.post("/v1/events", body).header("ce-specversion", "1.0").header("ce-id", "1");
+        request.header("ce-source", source).header("ce-type", kind).send().await.unwrap()
+    };
+    ok(binary("/a", "order.created", json!({})).await, 202).await;
+    ok(binary("/b", "order.deleted", json!({})).await, 202).await;
+    let structured = json!({"specversion": "1.0", "id": "1", "source": "/c", "type": "order.created", "data": 7});
+    let structured =
+        world.request("POST", "/v1/events").header("content-type", "application/cloudevents+json").body(structured.to_string());
+    ok(structured.send().await.unwrap(), 202).await;
+    assert_eq!(events(&world).await, 3);
+    // A repeat is one, and another event in its name is none.
+    world.write_events().await;
+    ok(binary("/b", "order.deleted", json!({})).await, 202).await;
+    assert_eq!(problem(binary("/b", "order.created", json!({})).await, 422).await.0, "idempotency-key-reused");
+    assert_eq!(problem(binary("/b", "order.deleted", json!(1)).await, 422).await.0, "idempotency-key-reused");
+    assert_eq!(events(&world).await, 3);
 }

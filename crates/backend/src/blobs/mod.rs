@@ -4,6 +4,7 @@ mod http;
 mod s3;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ const MAX_WORDS: usize = 500;
 #[derive(Clone, Debug)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    /// The folder that it is.
+    local: Option<Arc<Path>>,
 }
 
 /// Which end of a folder a list begins at.
@@ -71,7 +74,7 @@ impl Blobs {
             .map_err(|error| failed(error.to_string()))?
             .with_fsync(true)
             .with_automatic_cleanup(true);
-        Ok(Blobs { store: Arc::new(store) })
+        Ok(Blobs { store: Arc::new(store), local: Some(folder.into()) })
     }
 
     /// Writes a blob, or replaces one. Readers see the old one or the new one, whole.
@@ -176,6 +179,16 @@ impl Blobs {
         let mut count = 0;
         while within(folder, deleted.try_next()).await?.is_some() {
             count += 1;
+        }
+        if let Some(root) = &self.local {
+            // What a process was writing when it was killed lies there under a name that is no blob's.
+            let rest = root.join(path(folder)?.as_ref());
+            match tokio::fs::remove_dir_all(&rest).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(BlobError::Unavailable(format!("{}: {error}", rest.display())));
+                }
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(count)
     }

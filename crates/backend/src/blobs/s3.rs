@@ -53,7 +53,8 @@ impl Blobs {
     /// Keeps blobs in a bucket, once it is known that it can be read and written there, and that a blob is made once however many
     /// make it. Errors: what is in the way, in words for an operator; within 10 s.
     pub async fn s3(options: S3Options) -> Result<Blobs, BlobError> {
-        let blobs = Blobs { store: Arc::new(open(&options).map_err(|error| BlobError::Unavailable(error.to_string()))?) };
+        let store = open(&options).map_err(|error| BlobError::Unavailable(error.to_string()))?;
+        let blobs = Blobs { store: Arc::new(store), local: None };
         let checked = timeout(OPENING, blobs.check()).await;
         let why = match checked {
             Ok(Ok(())) => return Ok(blobs),

@@ -111,6 +111,9 @@ impl Group {
     }
 }
 
+/// Most bytes that one append should have, so that it is acknowledged within its time.
+pub const APPEND_BYTES: usize = 4 << 20;
+
 /// A record to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
@@ -124,6 +127,13 @@ pub struct Append {
     pub payload: Bytes,
     /// For a dead letter that could not be read: which record it was, and why.
     pub failure: Option<Box<Failure>>,
+}
+
+impl Append {
+    /// Meta and payload together, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.meta.len().saturating_add(self.payload.len())
+    }
 }
 
 /// A record that could not be read, for whoever looks at the dead letters.
@@ -262,12 +272,35 @@ impl Log {
         }
     }
 
+    /// Most bytes of a record, meta and payload together.
+    fn max_record(&self) -> usize {
+        match self {
+            Log::Local(_) => local::MAX_RECORD,
+            Log::Kafka(log) => log.max_record(),
+        }
+    }
+
+    /// Whether the log can take the record at all.
+    ///
+    /// Errors: [`LogError::TooLarge`], for which no retry helps.
+    pub fn check(&self, record: &Append) -> Result<(), LogError> {
+        let (size, limit) = (record.bytes(), self.max_record());
+        if size > limit { Err(LogError::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    /// The record with as much of its payload as the log can take.
+    pub fn fitted(&self, record: Append) -> Append {
+        let room = self.max_record().saturating_sub(record.meta.len());
+        Append { payload: record.payload.slice(..record.payload.len().min(room)), ..record }
+    }
+
     /// Makes all `records` durable, in the given order, and says where each went.
     ///
     /// Answers within the log's append time-out. Errors: [`LogError::Unavailable`], [`LogError::TooLarge`],
     /// [`LogError::NoPartition`]; the latter two before anything is written. A call that is cancelled may still be
     /// carried out.
     pub async fn append(&self, records: Vec<Append>) -> Result<Vec<Offset>, LogError> {
+        records.iter().try_for_each(|record| self.check(record))?;
         match self {
             Log::Local(log) => log.append(&records).await,
             Log::Kafka(log) => log.append(&records).await,

@@ -147,15 +147,14 @@ impl Log {
         self.inner.topics.get(&topic).map(|known| known.name.clone()).unwrap_or_default()
     }
 
+    pub(in crate::log) fn max_record(&self) -> usize {
+        self.inner.max_record
+    }
+
     pub(in crate::log) async fn append(&self, records: &[Append]) -> Result<Vec<Offset>, LogError> {
         let mut outgoing = Vec::with_capacity(records.len());
         for record in records {
-            let Append { topic, partition, meta, payload, failure: _ } = record;
-            let known = self.known(*topic, *partition)?;
-            let size = meta.len().saturating_add(payload.len());
-            if size > self.inner.max_record {
-                return Err(LogError::TooLarge { size, limit: self.inner.max_record });
-            }
+            let known = self.known(record.topic, record.partition)?;
             outgoing.push(wire::dress(&known.name, record));
         }
         if outgoing.is_empty() {

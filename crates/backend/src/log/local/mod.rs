@@ -134,10 +134,6 @@ impl Log {
         let mut frames = Vec::with_capacity(records.len());
         for Append { topic, partition, meta, payload, failure: _ } in records {
             shared.check_partition(*topic, *partition)?;
-            let size = meta.len().saturating_add(payload.len());
-            if size > MAX_RECORD {
-                return Err(LogError::TooLarge { size, limit: MAX_RECORD });
-            }
             frames.push(Encoded::new(Kind::Record(*topic), *partition, now, meta, payload));
         }
         if frames.is_empty() {
