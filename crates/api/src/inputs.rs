@@ -284,6 +284,9 @@ pub(crate) struct EvaluateInput {
     #[schema(max_items = 16)]
     webhook_urls: Option<Vec<String>>,
     webhook: Option<CallbackInput>,
+    /// Who is told of what happens meanwhile, too.
+    #[schema(max_items = 16)]
+    webhooks: Option<Vec<HookInput>>,
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<u8>,
     #[schema(value_type = Option<Object>)]
@@ -336,6 +339,9 @@ pub(crate) struct TtsInput {
     #[schema(max_items = 16)]
     webhook_urls: Option<Vec<String>>,
     webhook: Option<CallbackInput>,
+    /// Who is told of what happens meanwhile, too.
+    #[schema(max_items = 16)]
+    webhooks: Option<Vec<HookInput>>,
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<u8>,
     #[schema(value_type = Option<Object>)]
@@ -373,6 +379,9 @@ pub(crate) struct BatchInput {
     #[schema(max_items = 16)]
     webhook_urls: Option<Vec<String>>,
     webhook: Option<CallbackInput>,
+    /// Who is told of what happens meanwhile, too.
+    #[schema(max_items = 16)]
+    webhooks: Option<Vec<HookInput>>,
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<u8>,
 }

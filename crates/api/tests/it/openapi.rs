@@ -35,3 +35,13 @@ async fn the_front_page_says_what_is_served() {
     let response = world.client.get(format!("http://{}/", world.address)).send().await.unwrap();
     assert_eq!(ok(response, 200).await["openapi"], Value::from("/openapi.json"));
 }
+
+#[test]
+fn whatever_begins_a_job_may_say_who_is_told() {
+    let description = serde_json::to_value(postrider_api::openapi()).unwrap();
+    for input in ["JobInput", "EvaluateInput", "TtsInput", "BatchInput"] {
+        for member in ["webhook_url", "webhook_urls", "webhook", "webhooks", "priority", "metadata"] {
+            assert!(description["components"]["schemas"][input]["properties"][member].is_object(), "{input} has no {member}");
+        }
+    }
+}
