@@ -238,3 +238,58 @@ fn reason(attempt: Option<&Recorded>, end: Option<End>) -> String {
         (None, Some(End::Canceled | End::EndpointDeleted) | None) => "it was withdrawn".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use postrider_backend::directory::Directory;
+    use postrider_backend::log::{Consumed, Group, local};
+    use postrider_backend::store::local as rows;
+    use postrider_core::id::{EndpointId, Uid};
+    use postrider_core::record::{Command, EventEnvelope};
+    use postrider_core::time::Millis;
+    use postrider_ingest::Ids;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_again_after_a_crash_has_the_same_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = local::Options { partitions: 1, ..local::Options::default() };
+        let log = local::Log::open(&dir.path().join("log"), options).unwrap();
+        let day = Millis::from_secs(86_400);
+        let options = rows::Options { folder: dir.path().join("store"), retention: day, job_retention: day, min_free_bytes: 1 << 20 };
+        let store = Store::Local(rows::Store::open(&options, log.clone()).unwrap());
+        let log = Log::Local(log);
+        let directory = Directory::new(store.clone(), log.clone());
+        let ingest = Arc::new(Ingest::new(log.clone(), store.clone(), directory, Ids::new().unwrap()));
+        let sinks = Sinks { store, log: log.clone(), ingest };
+        let envelope = Envelope {
+            command: Command::Deliver,
+            tenant: "t",
+            event: Uid(7),
+            endpoint: EndpointId(Uid(8)),
+            kind: "a",
+            key: None,
+            url: None,
+            correlation_id: None,
+            trace: None,
+            attempts: 0,
+            row: None,
+        };
+        // The last attempt was made again, and came to something else; then the delivery was replayed, and failed for good once more.
+        for (attempts, reason) in [(3, "the last attempt was answered 500"), (3, "the last attempt was answered 502"), (6, "again")] {
+            announce(&sinks, vec![obituary(&"t".into(), Partition(0), &envelope, Bytes::new(), attempts, reason)]).await;
+        }
+        let mut consumer = log.consumers(Group::Router, Topic::Events, 1, 1 << 20).unwrap().remove(0);
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            let consumed = tokio::time::timeout(Duration::from_secs(30), consumer.next()).await.expect("records").unwrap();
+            if let Consumed::Records(records) = consumed {
+                told.extend(records.iter().map(|record| EventEnvelope::decode(&record.meta).unwrap().event));
+            }
+        }
+        assert!(told[0] == told[1] && told[1] != told[2], "{told:?}");
+    }
+}
