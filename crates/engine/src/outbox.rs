@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use postrider_backend::log::{Append, Log, Topic};
 use postrider_backend::store::{AttemptRow, Dead, DeliveryWrite, EventWrite, Store, Write};
 use postrider_core::attempt::{Answer, DeliveryState, End};
@@ -27,6 +27,8 @@ use postrider_backend::log::Tenure;
 const BATCH: usize = 4096;
 /// Before a batch that failed is written again.
 const AGAIN: Duration = Duration::from_millis(250);
+/// Deliveries that were given up, of which the tenant is told at one time.
+const TOLD_AT_ONCE: usize = 64;
 /// The event that says a delivery was given up. One about such an event would never end.
 pub(crate) const EXHAUSTED: &str = "webhook.delivery.exhausted";
 
@@ -194,18 +196,22 @@ async fn announce(sinks: &Sinks, obituaries: Vec<Obituary>) {
         tracing::warn!(%error, records = records.len(), "dead letters can't be appended; trying again");
         tokio::time::sleep(AGAIN).await;
     }
-    for Obituary { tenant, event, .. } in obituaries {
-        let Some((name, event)) = event else { continue };
-        let json = serde_json::json!({ "type": EXHAUSTED, "data": event, "source": "postrider" }).to_string();
-        let Ok(submission) = Submission::from_json(json.as_bytes()) else { continue };
-        // Told again after a crash, it has the same id, although the reason may be another by then.
-        let source = Source { tenant: &tenant, idempotency_key: Some(&name), trace: None };
-        while let Err(error) = sinks.ingest.submit(source, &submission, name.as_bytes()).await {
-            tracing::warn!(%error, "an event about a dead letter can't be taken in; trying again");
-            tokio::time::sleep(AGAIN).await;
-        }
-        names::EVENTS.counter(&["postrider"]).increment(1);
+    // Many may be given up at once, and what else waits to be written waits for them.
+    stream::iter(obituaries).for_each_concurrent(TOLD_AT_ONCE, |obituary| tell(sinks, obituary)).await;
+}
+
+/// Tells the tenant's endpoints of a delivery that was given up, however long it takes.
+async fn tell(sinks: &Sinks, Obituary { tenant, event, .. }: Obituary) {
+    let Some((name, event)) = event else { return };
+    let json = serde_json::json!({ "type": EXHAUSTED, "data": event, "source": "postrider" }).to_string();
+    let Ok(submission) = Submission::from_json(json.as_bytes()) else { return };
+    // Told again after a crash, it has the same id, although the reason may be another by then.
+    let source = Source { tenant: &tenant, idempotency_key: Some(&name), trace: None };
+    while let Err(error) = sinks.ingest.submit(source, &submission, name.as_bytes()).await {
+        tracing::warn!(%error, "an event about a dead letter can't be taken in; trying again");
+        tokio::time::sleep(AGAIN).await;
     }
+    names::EVENTS.counter(&["postrider"]).increment(1);
 }
 
 fn obituary(tenant: &Arc<str>, partition: Partition, envelope: &Envelope<'_>, payload: Bytes, attempts: u32, reason: &str) -> Obituary {

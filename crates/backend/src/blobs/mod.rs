@@ -183,11 +183,12 @@ impl Blobs {
         if let Some(root) = &self.local {
             // What a process was writing when it was killed lies there under a name that is no blob's.
             let rest = root.join(path(folder)?.as_ref());
-            match tokio::fs::remove_dir_all(&rest).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            match timeout(LIMIT, tokio::fs::remove_dir_all(&rest)).await {
+                Err(_) => return Err(late(folder)),
+                Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(BlobError::Unavailable(format!("{}: {error}", rest.display())));
                 }
-                Ok(()) | Err(_) => {}
+                Ok(Ok(()) | Err(_)) => {}
             }
         }
         Ok(count)
